@@ -1,0 +1,73 @@
+//! Everything that can stop a build; each says in its own words what failed, why, and what to do.
+
+use crate::activation::ActivationError;
+use crate::archive::ArchiveError;
+use crate::clobber::ClobberError;
+use crate::fetch::FetchError;
+use crate::lock::LockError;
+use crate::manifest::ManifestError;
+use crate::pack::{CopyError, PackError};
+use crate::publish::PublishError;
+use crate::registry::RegistryError;
+use crate::source::app::AppError;
+use crate::source::base::BaseError;
+use crate::source::conda::CondaError;
+use crate::source::python::PythonError;
+use crate::squashfs::SquashfsError;
+use crate::tree::TreeError;
+
+/// Why a build stopped.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each variant is another module's error, passed on as it is
+pub enum BuildError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    #[error("{source}\n  hint: the copy that was pulled lies in {images}; delete it there, and it is pulled again")]
+    PulledBase { images: std::path::PathBuf, source: BaseError },
+    #[error(transparent)]
+    Conda(#[from] CondaError),
+    #[error(transparent)]
+    Python(#[from] PythonError),
+    #[error(transparent)]
+    Clobber(#[from] ClobberError),
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("cannot merge the image's files: {0}")]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Squashfs(#[from] SquashfsError),
+    #[error(
+        "images are made for Linux; the platform {0} is not\n  hint: choose a linux platform of the lock with --platform"
+    )]
+    NotLinux(String),
+    #[error(
+        "the base image has {layers} layers, and an image stays at or below {max}\n  hint: use a base image with fewer layers"
+    )]
+    BaseTooDeep { layers: usize, max: usize },
+    #[error(
+        "in the base image {path} is no plain directory, so nothing can be installed below it\n  hint: use another base image"
+    )]
+    BaseInTheWay { path: String },
+    #[error("cannot pack {what}: {source}")]
+    Packing { what: String, source: std::io::Error },
+    #[error("cannot read {path}: {source}\n  hint: make it readable, or name another")]
+    Input { path: std::path::PathBuf, source: std::io::Error },
+}

@@ -1,0 +1,219 @@
+//! Writing the two formats from one root.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Read, Write};
+
+use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
+
+use super::packs::PackagePack;
+use super::root::Root;
+use super::{BuildError, PreparedBase, Request};
+use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
+use crate::layers::{self, MAX_LAYERS};
+use crate::model::Digest;
+use crate::pack::{CopyError, FORMAT_VERSION, PackFile, TAR_END};
+use crate::publish::{Complete, Pending};
+use crate::sif::{self, SifArchitecture, SifSpec};
+use crate::source::base::BaseError;
+use crate::squashfs;
+use crate::store::Store;
+
+/// A result that is whole, and not published yet.
+pub struct Written {
+    /// The manifest's digest for OCI, the file's for a SIF.
+    pub digest: Digest,
+    pub size: u64,
+    pub file: Complete,
+}
+
+/// Writes the OCI archive.
+pub fn write_oci(
+    request: &Request,
+    root: &Root,
+    mut archive: ArchiveWriter,
+    store: &Store,
+) -> Result<Written, BuildError> {
+    let mut layers = Vec::new();
+    if let Some(base) = &root.base {
+        copy_base(base, &mut archive, &mut layers)?;
+    }
+    let budget = MAX_LAYERS.saturating_sub(layers.len() + 1);
+    if budget == 0 && !root.packages.is_empty() {
+        return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
+    }
+    let sizes: Vec<_> =
+        root.packages.iter().map(|package| (package.name.as_str(), package.file.index.tar_size)).collect();
+    for group in layers::group(&sizes, budget) {
+        let members: Vec<&PackagePack> = group.iter().map(|at| &root.packages[*at]).collect();
+        layers.push(package_layer(&members, &mut archive, root.created, store)?);
+    }
+    let (digest, size) = archive.blob(|out| archive::write_layer(&[&root.app], out))?;
+    layers.push(Layer {
+        descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
+        diff_id: diff_id(&[&root.app])?.to_string(),
+        history: archive::history(root.created, "pixi-image: application files, manifest, lock, activation")?,
+    });
+    let CompleteArchive { digest, size, file } = archive.complete(configuration(root)?, &layers, &request.reference)?;
+    Ok(Written { digest, size, file })
+}
+
+/// The layers of the base as they are, so that registries and engines know them already.
+fn copy_base(base: &PreparedBase, archive: &mut ArchiveWriter, layers: &mut Vec<Layer>) -> Result<(), BuildError> {
+    let image = &base.base.image;
+    let told: Vec<History> = image.config.history().iter().flatten().cloned().collect();
+    let mut told = told.into_iter().filter(|history| history.empty_layer() != Some(true));
+    for (descriptor, diff_id) in image.manifest.layers().iter().zip(image.config.rootfs().diff_ids()) {
+        let mut blob = base.base.source.blob(descriptor).map_err(BaseError::from)?;
+        let copied = archive.blob(|out| copy_blob(&mut blob, out));
+        let (digest, size) = copied.map_err(|error| match error {
+            ArchiveError::Source(source) => {
+                let layer = descriptor.digest().to_string();
+                BuildError::Base(BaseError::Layer { layer, reason: source.to_string() })
+            }
+            error => error.into(),
+        })?;
+        let media_type = match descriptor.media_type().to_string().as_str() {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+            "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
+            _ => descriptor.media_type().clone(),
+        };
+        layers.push(Layer {
+            descriptor: archive::descriptor(media_type, digest, size)?,
+            diff_id: diff_id.clone(),
+            history: told.next().unwrap_or_default(),
+        });
+    }
+    Ok(())
+}
+
+fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write) -> Result<(), CopyError> {
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match blob.read(&mut buffer).map_err(CopyError::Source)? {
+            0 => return Ok(()),
+            read => out.write_all(&buffer[..read]).map_err(CopyError::Write)?,
+        }
+    }
+}
+
+fn package_layer(
+    members: &[&PackagePack],
+    archive: &mut ArchiveWriter,
+    created: i64,
+    store: &Store,
+) -> Result<Layer, BuildError> {
+    let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
+    let (digest, size) = archive.blob(|out| archive::write_layer(&packs, out))?;
+    let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    let keys: Vec<_> = members.iter().map(|member| member.key.hex()).collect();
+    // The diff id of several packs cannot be had from theirs: it is worked out once for each group.
+    let key = Digest::of(format!("diff id {FORMAT_VERSION} {}", keys.join(" ")).as_bytes());
+    let diff_id = match store.note("diff-ids", &key) {
+        Some(diff_id) if packs.len() > 1 => diff_id,
+        _ => {
+            let diff_id = diff_id(&packs)?;
+            if packs.len() > 1 {
+                store.keep_note("diff-ids", &key, &diff_id)?;
+            }
+            diff_id
+        }
+    };
+    Ok(Layer {
+        descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
+        diff_id: diff_id.to_string(),
+        history: archive::history(created, &format!("pixi-image: {}", names.join(" ")))?,
+    })
+}
+
+/// The digest of the uncompressed tar of a layer that holds `packs`.
+fn diff_id(packs: &[&PackFile]) -> Result<Digest, CopyError> {
+    use sha2::Digest as _;
+    if let [PackFile { index: crate::pack::PackIndex { diff_id: Some(diff_id), .. }, .. }] = packs {
+        return Ok(*diff_id);
+    }
+    struct Hasher(sha2::Sha256);
+    impl Write for Hasher {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hasher = Hasher(sha2::Sha256::new());
+    for pack in packs {
+        pack.write_tar(&mut hasher)?;
+    }
+    hasher.0.update(TAR_END);
+    Ok(Digest(hasher.0.finalize().into()))
+}
+
+/// The base's configuration with the activation, labels and time of this image.
+fn configuration(root: &Root) -> Result<ImageConfiguration, ArchiveError> {
+    let mut image = root.base.as_ref().map(|base| base.base.image.config.clone()).unwrap_or_default();
+    let mut config: Config = image.config().clone().unwrap_or_default();
+    let entrypoint = root.activation.entrypoint();
+    config.set_env(Some(root.activation.oci_env()));
+    config.set_entrypoint(entrypoint.map(|entrypoint| entrypoint.oci));
+    config.set_cmd(None);
+    config.set_working_dir(Some("/app".into()));
+    config.set_labels(Some(root.labels.clone().into_iter().collect::<HashMap<_, _>>()));
+    image.set_config(Some(config));
+    image.set_architecture(Arch::from(root.architecture));
+    image.set_os(Os::Linux);
+    image.set_created(Some(archive::rfc3339(root.created)));
+    Ok(image)
+}
+
+/// Writes the SIF front to back.
+pub fn write_sif(root: &Root, mut pending: Pending) -> Result<Written, BuildError> {
+    let (tree, fragments, data_end) = root.merge(squashfs::SUPERBLOCK_SIZE)?;
+    let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
+    let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
+    drop(tree);
+    let head = sif::prefix(&SifSpec {
+        architecture: SifArchitecture::from_oci(root.architecture).unwrap_or(SifArchitecture::Amd64),
+        created: root.created,
+        definition: &root.definition,
+        inspect_metadata: &root.inspect_metadata,
+        content_id: content_id(root, &tables).0,
+        squashfs_size: tables.bytes_used,
+    });
+    let (digest, size) = {
+        let mut out = archive::Hashed::new(BufWriter::with_capacity(1 << 20, pending.file()));
+        let written = write_sif_to(root, &head, &tables, &mut out);
+        match written {
+            Ok(()) => out.finish(),
+            Err(CopyError::Read(error)) => return Err(error.into()),
+            Err(CopyError::Write(source) | CopyError::Source(source)) => {
+                drop(out);
+                return Err(pending.error(source).into());
+            }
+        }
+    };
+    Ok(Written { digest, size, file: pending.complete(0o755)? })
+}
+
+fn write_sif_to(root: &Root, head: &[u8], tables: &squashfs::Tables, out: &mut dyn Write) -> Result<(), CopyError> {
+    out.write_all(head).map_err(CopyError::Write)?;
+    out.write_all(&tables.superblock).map_err(CopyError::Write)?;
+    for pack in root.squashfs_packs() {
+        pack.write_squashfs(out)?;
+    }
+    out.write_all(&tables.tail).map_err(CopyError::Write)?;
+    out.flush().map_err(CopyError::Write)
+}
+
+/// Tells images apart: the tables, and the checksums of all data.
+fn content_id(root: &Root, tables: &squashfs::Tables) -> Digest {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(tables.superblock);
+    hasher.update(&tables.tail);
+    for chunk in root.squashfs_packs().flat_map(|pack| &pack.index.chunks) {
+        hasher.update(chunk.crc32.to_le_bytes());
+        hasher.update(chunk.adler32.to_le_bytes());
+    }
+    Digest(hasher.finalize().into())
+}

@@ -1,0 +1,196 @@
+//! The pipeline: the one module that knows all the others.
+//!
+//! Each step hands a value to the next and none reads back what a later one wrote: lock, archives, indexes, clobber plan,
+//! packs, then both formats from the same packs.
+
+mod error;
+mod image;
+mod packs;
+mod root;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use rattler_conda_types::Subdir;
+
+use crate::archive::ArchiveWriter;
+use crate::fetch;
+use crate::lock;
+use crate::manifest;
+use crate::model::{Digest, Environment, Prefix};
+use crate::pack::{Compressors, PackFile};
+use crate::progress::Progress;
+use crate::publish::Pending;
+use crate::registry;
+use crate::source::base::{Base, BaseReference};
+use crate::store::Store;
+
+pub use error::BuildError;
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The lock file.
+    pub lock: PathBuf,
+    /// The manifest that goes into the image beside the lock.
+    pub manifest: PathBuf,
+    /// The environment, for example `gpu`.
+    pub environment: String,
+    /// A platform row of the lock, or a conda subdir, for example `linux-64`.
+    pub platform: String,
+    /// The base image.
+    pub base: BaseReference,
+    /// Application files for /app/src, if any.
+    pub app: Option<PathBuf>,
+    /// Name and tag of the image, for example `cuda-exercise:gpu`.
+    pub reference: String,
+    /// Labels that are added to the image's own.
+    pub labels: BTreeMap<String, String>,
+    /// Where the OCI archive goes, if one is wanted.
+    pub oci: Option<PathBuf>,
+    /// Where the SIF goes, if one is wanted.
+    pub sif: Option<PathBuf>,
+    /// The time that the image carries, in seconds since 1970; the lock's newest package if not given.
+    pub created: Option<i64>,
+    /// Compressing threads.
+    pub jobs: NonZeroUsize,
+    /// Use only what is on this machine.
+    pub offline: bool,
+}
+
+/// Which format an artefact has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI archive that docker loads too.
+    Oci,
+    /// A Singularity image.
+    Sif,
+}
+
+/// One result.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// Its format.
+    pub format: Format,
+    /// Where it stands.
+    pub path: PathBuf,
+    /// The manifest's digest for OCI, the file's for a SIF.
+    pub digest: Digest,
+    /// The length of the file in bytes.
+    pub size: u64,
+}
+
+/// A base that is ready: opened, and merged into a pack.
+struct PreparedBase {
+    base: Base,
+    pack: PackFile,
+    reference: String,
+}
+
+/// Builds what `request` asks for. Nothing becomes visible unless it is whole.
+pub fn build(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
+    run(request, store, progress).map_err(|error| match (error, &request.base) {
+        (BuildError::Base(source), BaseReference::Registry(_)) => {
+            BuildError::PulledBase { images: store.root().join("images"), source }
+        }
+        (error, _) => error,
+    })
+}
+
+fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
+    // Places that cannot be written to are found out before the long work.
+    let archive = request.oci.as_deref().map(ArchiveWriter::create).transpose()?;
+    let sif = request.sif.as_deref().map(Pending::create).transpose()?;
+
+    progress.phase("Reading the lock");
+    let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
+    let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
+    let architecture = architecture(environment.subdir)?;
+    let prefix = Prefix::of_environment(&environment.name);
+    let compressors = Compressors::start(request.jobs);
+
+    let base = prepare_base(request, architecture, store, &compressors, progress)?;
+    let options = fetch::Options { offline: request.offline, ..fetch::Options::default() };
+    let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
+    let packages = packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)?;
+    warn_of_scripts(&environment, &packages, progress);
+
+    let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
+    progress.phase("Writing the images");
+    write_both(request, &root, archive, sif, store)
+}
+
+/// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole does either
+/// appear, so that a failure leaves no pair of different builds.
+fn write_both(
+    request: &Request,
+    root: &root::Root,
+    archive: Option<ArchiveWriter>,
+    sif: Option<Pending>,
+    store: &Store,
+) -> Result<Vec<Artifact>, BuildError> {
+    let (oci, sif) = std::thread::scope(|scope| {
+        let oci = scope.spawn(|| archive.map(|archive| image::write_oci(request, root, archive, store)).transpose());
+        let sif = sif.map(|pending| image::write_sif(root, pending)).transpose();
+        (oci.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), sif)
+    });
+    let made = [(Format::Oci, &request.oci, oci?), (Format::Sif, &request.sif, sif?)];
+    let mut artifacts = Vec::new();
+    for (format, path, written) in made {
+        if let (Some(path), Some(image::Written { digest, size, file })) = (path.clone(), written) {
+            file.publish()?;
+            artifacts.push(Artifact { format, path, digest, size });
+        }
+    }
+    Ok(artifacts)
+}
+
+fn prepare_base(
+    request: &Request,
+    architecture: &str,
+    store: &Store,
+    compressors: &Compressors,
+    progress: &dyn Progress,
+) -> Result<Option<PreparedBase>, BuildError> {
+    let (path, reference): (PathBuf, String) = match &request.base {
+        BaseReference::Scratch => return Ok(None),
+        BaseReference::Local(path) => (path.clone(), file_name(path)),
+        BaseReference::Registry(reference) => {
+            let pulled = registry::pull(reference, architecture, store.root(), request.offline, progress)?;
+            (pulled.layout, reference.clone())
+        }
+    };
+    let base = Base::open(&path, architecture)?;
+    let pack = packs::base(&base, compressors, store, progress)?;
+    Ok(Some(PreparedBase { base, pack, reference }))
+}
+
+/// Where a base lies on the builder's disk must not reach the image.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, progress: &dyn Progress) {
+    for (package, made) in environment.packages.iter().zip(&packages.packs) {
+        if made.post_link {
+            let identity = package.identity();
+            progress.warn(&format!(
+                "{identity} brings a post-link script; like pixi, this tool does not run it: check that the package works"
+            ));
+        }
+    }
+    for clash in &packages.clashes {
+        progress.warn(clash);
+    }
+}
+
+/// Go's name of a conda platform's architecture.
+fn architecture(subdir: Subdir) -> Result<&'static str, BuildError> {
+    match subdir {
+        Subdir::Linux64 => Ok("amd64"),
+        Subdir::LinuxAarch64 => Ok("arm64"),
+        Subdir::LinuxPpc64le => Ok("ppc64le"),
+        other => Err(BuildError::NotLinux(other.to_string())),
+    }
+}

@@ -1,0 +1,280 @@
+//! Packs of the locked packages and of the base, taken from the cache or made.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::BuildError;
+use crate::archive::canonical_json;
+use crate::clobber::{self, ClobberPlan};
+use crate::entry::{EntrySink, ImagePath};
+use crate::fetch;
+use crate::model::{Digest, Environment, LockedPackage, Prefix};
+use crate::pack::{Compressors, FORMAT_VERSION, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets};
+use crate::progress::Progress;
+use crate::source::base::Base;
+use crate::source::conda::{self, PackageIndex, Placement};
+use crate::source::python::Python;
+use crate::store::Store;
+
+/// One decoder keeps about this many compressing threads busy.
+const COMPRESSORS_PER_DECODER: usize = 6;
+
+/// The packs of an environment, in the order of its packages.
+pub struct Packages {
+    pub packs: Vec<PackagePack>,
+    /// What the user should know of paths that several packages ship.
+    pub clashes: Vec<String>,
+}
+
+/// One package's pack.
+pub struct PackagePack {
+    pub name: String,
+    pub key: Digest,
+    pub file: PackFile,
+    pub post_link: bool,
+}
+
+/// The index of a package.
+struct ReadIndex {
+    index: PackageIndex,
+    /// Whether the archive was compared with its digest to get it.
+    verified: bool,
+}
+
+/// What all packages of a build share.
+struct Shared<'a> {
+    environment: &'a Environment,
+    prefix: &'a Prefix,
+    python: Option<Python>,
+    plan: ClobberPlan,
+    indexes: Vec<ReadIndex>,
+    archives: &'a [PathBuf],
+    compressors: &'a Compressors,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+}
+
+/// Packs every package that the cache does not hold yet.
+pub fn packages(
+    environment: &Environment,
+    prefix: &Prefix,
+    archives: &[PathBuf],
+    compressors: &Compressors,
+    jobs: NonZeroUsize,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Packages, BuildError> {
+    let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
+    let python = Python::of(environment).transpose()?;
+    let installed = indexes
+        .iter()
+        .zip(&environment.packages)
+        .map(|(read, package)| read.index.installed_paths(package, python.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let plan = clobber::plan(&environment.packages, &installed)?;
+    progress.phase(&format!("Packing {} packages", environment.packages.len()));
+    let shared = Shared { environment, prefix, python, plan, indexes, archives, compressors, store, progress };
+    let files = shared.pack_all(jobs)?;
+    let clashes = shared.plan.clashes.iter().map(|clash| {
+        let losers = clash.losers.join(", ");
+        format!(
+            "{} is shipped by {} and {losers}: the image has the former's, the others' lie in __clobbers__",
+            clash.path, clash.winner
+        )
+    });
+    let clashes = clashes.collect();
+    let packs = files
+        .into_iter()
+        .zip(&environment.packages)
+        .zip(&shared.indexes)
+        .map(|(((key, file), package), read)| PackagePack {
+            name: package.name().to_owned(),
+            key,
+            file,
+            post_link: read.index.has_post_link_script,
+        })
+        .collect();
+    Ok(Packages { packs, clashes })
+}
+
+/// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
+fn read_indexes(
+    packages: &[LockedPackage],
+    archives: &[PathBuf],
+    jobs: NonZeroUsize,
+    store: &Store,
+) -> Result<Vec<ReadIndex>, BuildError> {
+    let next = AtomicUsize::new(0);
+    let read = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.get().min(packages.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(package), Some(archive)) = (packages.get(at), archives.get(at)) else { return };
+                    let index = read_index(package, archive, store);
+                    read.lock().unwrap_or_else(PoisonError::into_inner).insert(at, index);
+                }
+            });
+        }
+    });
+    read.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+fn read_index(package: &LockedPackage, archive: &Path, store: &Store) -> Result<ReadIndex, BuildError> {
+    let key = Digest::of(format!("index {FORMAT_VERSION} {}", package.sha256).as_bytes());
+    if let Some(index) = store.note("indexes", &key) {
+        return Ok(ReadIndex { index, verified: false });
+    }
+    fetch::verify(archive, package)?;
+    // In the cache an archive is named by its digest.
+    let index = conda::read_index(archive)
+        .map_err(|error| conda::CondaError { package: package.record.identifier.to_string(), ..error })?;
+    store.keep_note("indexes", &key, &index)?;
+    Ok(ReadIndex { index, verified: true })
+}
+
+/// The pack of the cache if there is one; a damaged one is made anew.
+fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>, BuildError> {
+    match PackFile::open(place) {
+        Err(PackError::Read { path, source }) if source.kind() == io::ErrorKind::InvalidData => {
+            progress.warn(&format!("the cached pack {} is made anew: {source}", path.display()));
+            Ok(None)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+impl Shared<'_> {
+    /// Decoders take packages from a queue, the largest first, and share the compressing threads.
+    fn pack_all(&self, jobs: NonZeroUsize) -> Result<Vec<(Digest, PackFile)>, BuildError> {
+        let count = self.environment.packages.len();
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by_key(|at| std::cmp::Reverse(self.environment.packages[*at].size()));
+        let queue = Mutex::new(VecDeque::from(order));
+        let results = Mutex::new(BTreeMap::new());
+        let failure = Mutex::new(None);
+        let lock = |queue: &Mutex<VecDeque<usize>>| queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        std::thread::scope(|scope| {
+            for _ in 0..(jobs.get() / COMPRESSORS_PER_DECODER).max(1) {
+                scope.spawn(|| {
+                    while let Some(at) = lock(&queue) {
+                        match self.pack(at) {
+                            Ok(made) => {
+                                results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, made);
+                            }
+                            Err(error) => {
+                                queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()),
+        }
+    }
+
+    fn pack(&self, at: usize) -> Result<(Digest, PackFile), BuildError> {
+        let package = &self.environment.packages[at];
+        let key = self.key(at)?;
+        let place = self.store.pack(&key);
+        if let Some(file) = cached(&place, self.progress)? {
+            self.progress.packed(&package.identity(), file.index.content_size(), true);
+            return Ok((key, file));
+        }
+        let ReadIndex { index, verified } = &self.indexes[at];
+        if !verified {
+            fetch::verify(&self.archives[at], package)?;
+        }
+        let placement = Placement {
+            prefix: self.prefix,
+            python: self.python.as_ref(),
+            subdir: self.environment.subdir,
+            moved: &self.plan.moved[at],
+        };
+        let file = PackFile::create(&place, |out| {
+            fill(out, self.compressors, Targets::Both, &package.identity(), |sink| {
+                Ok(conda::stream(&self.archives[at], package, index, &placement, sink)?)
+            })
+        })?;
+        self.progress.packed(&package.identity(), file.index.content_size(), false);
+        Ok((key, file))
+    }
+
+    /// Digests all that the bytes of a pack depend on.
+    fn key(&self, at: usize) -> Result<Digest, BuildError> {
+        let package = &self.environment.packages[at];
+        let python = self.python.as_ref().map(|python| format!("{python:?}")).unwrap_or_default();
+        let record = Digest::of(&canonical_json(&package.record)?);
+        let mut text = format!(
+            "pack {FORMAT_VERSION}\nversion {}\nlevel {LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.prefix.as_str(),
+            self.environment.subdir,
+            package.sha256,
+        )
+        .into_bytes();
+        for (from, to) in &self.plan.moved[at] {
+            text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
+        }
+        Ok(Digest::of(&text))
+    }
+}
+
+/// The base's merged file system, for the SIF alone: an OCI image takes the base's own layers.
+pub fn base(
+    base: &Base,
+    compressors: &Compressors,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<PackFile, BuildError> {
+    let key = Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes());
+    let place = store.pack(&key);
+    if let Some(file) = cached(&place, progress)? {
+        return Ok(file);
+    }
+    progress.phase("Merging the layers of the base image");
+    PackFile::create(&place, |out| {
+        fill(out, compressors, Targets::SquashfsOnly, "the base image", |sink| Ok(base.push_merged(sink)?))
+    })
+}
+
+/// A pack of entries that belong to this build alone.
+pub fn temporary(
+    compressors: &Compressors,
+    targets: Targets,
+    what: &str,
+    store: &Store,
+    push: impl FnOnce(&mut dyn EntrySink) -> Result<(), BuildError>,
+) -> Result<PackFile, BuildError> {
+    PackFile::temporary(&store.temporary(), |out| fill(out, compressors, targets, what, push))
+}
+
+fn fill<W: Write>(
+    out: W,
+    compressors: &Compressors,
+    targets: Targets,
+    what: &str,
+    push: impl FnOnce(&mut dyn EntrySink) -> Result<(), BuildError>,
+) -> Result<PackIndex, BuildError> {
+    let fail = |source| BuildError::Packing { what: what.to_owned(), source };
+    let mut writer = PackWriter::new(out, compressors, targets, is_read_by_activation);
+    push(&mut writer)?;
+    let (index, mut out) = writer.finish().map_err(fail)?;
+    out.flush().map_err(fail)?;
+    Ok(index)
+}
+
+/// `etc/conda/env_vars.d/*.json` of an environment.
+fn is_read_by_activation(path: &ImagePath) -> bool {
+    path.parent().is_some_and(|parent| parent.as_bytes().ends_with(b"/etc/conda/env_vars.d"))
+        && path.file_name().ends_with(b".json")
+}

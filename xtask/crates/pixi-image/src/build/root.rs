@@ -1,0 +1,265 @@
+//! What the image holds and declares, before any format: the parts in stacking order, activation, labels, time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::packs::{self, PackagePack, Packages};
+use super::{BuildError, PreparedBase, Request, architecture};
+use crate::activation::{Activation, ActivationInput, Shell};
+use crate::entry::{EntrySink, ImagePath, Mode};
+use crate::model::{Environment, Prefix};
+use crate::pack::{Compressors, PackFile, PackedKind, Targets};
+use crate::progress::Progress;
+use crate::singularity::{self, Item, Metadata};
+use crate::source::app::{self, AppInput};
+use crate::squashfs::Fragment;
+use crate::store::Store;
+use crate::tree::{FileData, FragmentRef, Tree, TreeError};
+
+/// Where the shells of a base image are looked for.
+const BASH: &str = "/bin/bash";
+const SH: &str = "/bin/sh";
+
+/// The workspace's own files, which go into the image as they are.
+pub struct Files {
+    pub manifest: String,
+    pub lock: Vec<u8>,
+}
+
+/// Everything that both formats are written from.
+pub struct Root {
+    pub base: Option<PreparedBase>,
+    pub packages: Vec<PackagePack>,
+    /// Manifest, lock, entrypoint, application files.
+    pub app: PackFile,
+    /// `/.singularity.d` and what a SIF must have beside it.
+    pub singularity: PackFile,
+    pub activation: Activation,
+    pub labels: BTreeMap<String, String>,
+    pub definition: Vec<u8>,
+    pub inspect_metadata: Vec<u8>,
+    pub architecture: &'static str,
+    /// Seconds since 1970-01-01 UTC.
+    pub created: i64,
+}
+
+impl Root {
+    /// Works out activation and labels and packs what only this image has.
+    #[allow(clippy::too_many_arguments)] // the ends of all earlier steps meet here, once
+    pub fn compose(
+        request: &Request,
+        environment: &Environment,
+        files: &Files,
+        base: Option<PreparedBase>,
+        packages: Packages,
+        compressors: &Compressors,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Self, BuildError> {
+        let prefix = &Prefix::of_environment(&environment.name);
+        let base_tree = base_tree(base.as_ref(), prefix)?;
+        let packages = packages.packs;
+        let workspace = workspace_name(&request.reference);
+        let activation = Activation::new(ActivationInput {
+            environment,
+            prefix,
+            workspace_name: workspace,
+            scripts: activation_scripts(&packages, prefix),
+            env_vars: packages.iter().flat_map(|package| package.file.index.captured.iter().cloned()).collect(),
+            base_env: base_env(base.as_ref()),
+            shell: find_shell(&base_tree, &packages, prefix),
+        })?;
+        for script in activation.scripts_without_shell() {
+            progress.warn(&format!("{script} will not run: the image has no shell; use a base image that has one"));
+        }
+        let created = request.created.unwrap_or_else(|| newest_package(environment));
+        let labels = labels(request, environment, base.as_ref(), created);
+
+        let entrypoint = activation.entrypoint();
+        let app_input = AppInput {
+            application: request.app.as_deref(),
+            manifest: files.manifest.as_bytes(),
+            lock: &files.lock,
+            environment,
+            prefix,
+            entrypoint: entrypoint.as_ref(),
+            mtime: mtime(created),
+        };
+        let app = packs::temporary(compressors, Targets::Both, "the application files", store, |sink| {
+            Ok(app::push(&app_input, sink)?)
+        })?;
+        let base_name = base.as_ref().map(|base| base.reference.as_str());
+        let metadata = Metadata { environment, activation: &activation, labels: &labels, base: base_name };
+        let singularity = packs::temporary(compressors, Targets::SquashfsOnly, "/.singularity.d", store, |sink| {
+            push_singularity(&metadata, &base_tree, mtime(created), sink)
+        })?;
+        let (definition, inspect_metadata) = (metadata.definition().into_bytes(), metadata.inspect_metadata());
+        Ok(Self {
+            definition,
+            inspect_metadata,
+            architecture: architecture(environment.subdir)?,
+            base,
+            packages,
+            app,
+            singularity,
+            activation,
+            labels,
+            created,
+        })
+    }
+
+    /// The packs in the order in which they are stacked in a SIF.
+    pub fn squashfs_packs(&self) -> impl Iterator<Item = &PackFile> {
+        let base = self.base.iter().map(|base| &base.pack);
+        base.chain(self.packages.iter().map(|package| &package.file)).chain([&self.app, &self.singularity])
+    }
+
+    /// The merged tree of all packs, with every file placed behind `start`, and the fragments. Also where the data ends.
+    pub fn merge(&self, start: u64) -> Result<(Tree, Vec<Fragment>, u64), BuildError> {
+        let mut tree = Tree::new(Mode::EXECUTABLE, mtime(self.created));
+        let mut fragments = Vec::new();
+        let mut position = start;
+        for pack in self.squashfs_packs() {
+            insert(&mut tree, pack, position, fragments.len() as u32)?;
+            let placed = pack.index.fragments.iter().map(|(at, size)| Fragment { start: position + at, size: *size });
+            fragments.extend(placed);
+            position += pack.index.squashfs_size();
+        }
+        Ok((tree, fragments, position))
+    }
+}
+
+fn insert(tree: &mut Tree, pack: &PackFile, position: u64, first_fragment: u32) -> Result<(), TreeError> {
+    for entry in &pack.index.entries {
+        match &entry.kind {
+            PackedKind::Directory => tree.insert_directory(&entry.path, entry.mode, entry.mtime)?,
+            PackedKind::Symlink(target) => tree.insert_symlink(&entry.path, target.clone(), entry.mtime)?,
+            PackedKind::Hardlink(target) => tree.insert_hardlink(&entry.path, target)?,
+            PackedKind::File(content) => {
+                let fragment =
+                    content.fragment.map(|(index, offset)| FragmentRef { index: first_fragment + index, offset });
+                let data = FileData {
+                    size: content.size,
+                    start: position + content.start,
+                    blocks: content.blocks.clone(),
+                    fragment,
+                    sparse: content.sparse,
+                };
+                tree.insert_file(&entry.path, entry.mode, entry.mtime, data)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The base's tree; refuses a base in which the prefix would be written through something else than directories.
+fn base_tree(base: Option<&PreparedBase>, prefix: &Prefix) -> Result<Tree, BuildError> {
+    let mut tree = Tree::new(Mode::EXECUTABLE, 0);
+    if let Some(base) = base {
+        insert(&mut tree, &base.pack, 0, 0)?;
+    }
+    let mut place = ImagePath::new(prefix.relative()).ok();
+    while let Some(path) = place {
+        let is_directory = |node: &crate::tree::Node| matches!(node.kind, crate::tree::NodeKind::Directory(_));
+        if tree.get(&path).is_some_and(|(_, node)| !is_directory(node)) {
+            return Err(BuildError::BaseInTheWay { path: format!("/{path}") });
+        }
+        place = path.parent();
+    }
+    Ok(tree)
+}
+
+fn base_env(base: Option<&PreparedBase>) -> Vec<String> {
+    let config = base.and_then(|base| base.base.image.config.config().as_ref());
+    config.and_then(|config| config.env().clone()).unwrap_or_default()
+}
+
+/// The base's bash, else the environment's own, else the base's sh: only bash reads every activation script.
+fn find_shell(base: &Tree, packages: &[PackagePack], prefix: &Prefix) -> Option<Shell> {
+    let in_base = |path: &str| ImagePath::new(&path[1..]).ok().and_then(|path| base.resolve(&path)).is_some();
+    let own = format!("{}/bin/bash", prefix.relative());
+    let in_environment =
+        || packages.iter().flat_map(|p| &p.file.index.entries).any(|entry| entry.path.as_bytes() == own.as_bytes());
+    if in_base(BASH) {
+        Some(Shell::Bash(BASH.into()))
+    } else if in_environment() {
+        Some(Shell::Bash(format!("/{own}")))
+    } else {
+        in_base(SH).then(|| Shell::Posix(SH.into()))
+    }
+}
+
+fn activation_scripts(packages: &[PackagePack], prefix: &Prefix) -> Vec<ImagePath> {
+    let directory = format!("{}/etc/conda/activate.d", prefix.relative());
+    let mut scripts: Vec<_> = packages
+        .iter()
+        .flat_map(|package| &package.file.index.entries)
+        .map(|entry| &entry.path)
+        .filter(|path| path.file_name().ends_with(b".sh"))
+        .filter(|path| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()))
+        .cloned()
+        .collect();
+    scripts.sort();
+    scripts
+}
+
+/// The name without registry and tag.
+fn workspace_name(reference: &str) -> &str {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    last.split([':', '@']).next().unwrap_or(last)
+}
+
+/// Images of the same lock carry the same time, whenever they are built.
+fn newest_package(environment: &Environment) -> i64 {
+    let times = environment.packages.iter().filter_map(|package| package.record.package_record.timestamp.as_ref());
+    times.map(|time| time.timestamp()).max().unwrap_or(0)
+}
+
+fn mtime(created: i64) -> u32 {
+    u32::try_from(created.max(0)).unwrap_or(u32::MAX)
+}
+
+/// Labels of org.opencontainers.image.* (OCI image-spec, annotations.md), then the caller's.
+fn labels(
+    request: &Request,
+    environment: &Environment,
+    base: Option<&PreparedBase>,
+    created: i64,
+) -> BTreeMap<String, String> {
+    let base_labels = base
+        .and_then(|base| base.base.image.config.config().as_ref())
+        .and_then(|config| config.labels().clone())
+        .unwrap_or_default();
+    // What the base says of itself is not true of this image.
+    let inherited = base_labels.into_iter().filter(|(key, _)| !key.starts_with("org.opencontainers.image."));
+    let mut labels: BTreeMap<String, String> = inherited.collect();
+    let mut set = |key: &str, value: String| labels.insert(format!("org.opencontainers.image.{key}"), value);
+    set("title", format!("{} ({})", workspace_name(&request.reference), environment.name));
+    set("created", crate::archive::rfc3339(created));
+    if let Some(base) = base {
+        set("base.name", base.reference.clone());
+        set("base.digest", base.base.image.digest.to_string());
+    }
+    labels.extend(request.labels.clone());
+    labels
+}
+
+fn push_singularity(
+    metadata: &Metadata<'_>,
+    base: &Tree,
+    mtime: u32,
+    sink: &mut dyn EntrySink,
+) -> Result<(), BuildError> {
+    let missing = |(entry, _): &Item| base.get(&entry.path).is_none();
+    let items = singularity::skeleton(mtime).into_iter().filter(missing).chain(metadata.entries(mtime));
+    for (entry, content) in items {
+        let pushed = sink.entry(&entry).and_then(|()| sink.data(&content));
+        pushed.map_err(|source| BuildError::Packing { what: "/.singularity.d".into(), source })?;
+    }
+    Ok(())
+}
+
+/// Reads a file of the workspace.
+pub fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+    std::fs::read(path).map_err(|source| BuildError::Input { path: path.to_owned(), source })
+}

@@ -1,0 +1,112 @@
+//! `pixi-image build`.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pixi_image::build::{Format, Request, build};
+use pixi_image::source::base::BaseReference;
+
+use super::report::{self, Lines};
+use super::{cache, interrupt};
+
+/// Build the OCI archive and the SIF of one locked environment.
+///
+/// Prints a line for each result: format, digest, path and bytes, separated by tabs.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true, args = ["oci", "sif"])]
+pub struct Build {
+    /// The lock file
+    #[arg(long, value_name = "FILE", default_value = "pixi.lock")]
+    lock: PathBuf,
+    /// The manifest that goes into the image
+    #[arg(long, value_name = "FILE", default_value = "pixi.toml")]
+    manifest: PathBuf,
+    /// The environment to install
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    environment: String,
+    /// A platform of the lock: a conda subdir or the name of a row
+    #[arg(long, value_name = "NAME", default_value = "linux-64")]
+    platform: String,
+    /// The base image: a registry reference, an OCI archive or layout, or `scratch`
+    #[arg(long, value_name = "REF", default_value = "ghcr.io/prefix-dev/pixi:noble")]
+    base: BaseReference,
+    /// A directory of application files for /app/src
+    #[arg(long, value_name = "DIR")]
+    app: Option<PathBuf>,
+    /// Name and tag of the image
+    #[arg(long, value_name = "NAME:TAG")]
+    reference: String,
+    /// A label to add; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    labels: Vec<(String, String)>,
+    /// Where to write the OCI archive
+    #[arg(long, value_name = "FILE")]
+    oci: Option<PathBuf>,
+    /// Where to write the SIF
+    #[arg(long, value_name = "FILE")]
+    sif: Option<PathBuf>,
+    /// Compressing threads; all cores if not given
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Use only what is on this machine
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    cache: cache::CacheArgs,
+}
+
+impl Build {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        if self.oci.is_some() && self.oci == self.sif {
+            report::wrong_usage("--oci and --sif name the same file");
+        }
+        let store = self.cache.store()?;
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let request = Request {
+            lock: self.lock,
+            manifest: self.manifest,
+            environment: self.environment,
+            platform: self.platform,
+            base: self.base,
+            app: self.app,
+            reference: self.reference,
+            labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
+            oci: self.oci,
+            sif: self.sif,
+            created: source_date_epoch()?,
+            jobs: self.jobs.unwrap_or_else(cores),
+            offline: self.offline,
+        };
+        interrupt::watch()?;
+        for artifact in build(&request, &store, &Lines)? {
+            let format = match artifact.format {
+                Format::Oci => "oci",
+                Format::Sif => "sif",
+            };
+            let (path, size) = (artifact.path.display(), artifact.size);
+            report::result(&format!("{format}\t{}\t{path}\t{size}", artifact.digest))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The time that reproducible builds agree on (reproducible-builds.org, SOURCE_DATE_EPOCH).
+fn source_date_epoch() -> anyhow::Result<Option<i64>> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    match text.to_str().and_then(|text| text.parse::<u32>().ok()) {
+        Some(seconds) => Ok(Some(seconds.into())),
+        None => anyhow::bail!(
+            "SOURCE_DATE_EPOCH is `{}`: expected whole seconds since 1970, up to 4294967295\n  hint: unset it, or set a number",
+            text.display()
+        ),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}

@@ -1,0 +1,41 @@
+//! The subcommands: one file each, with its arguments and one function that runs it.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+mod build;
+mod cache;
+mod fetch;
+mod interrupt;
+mod lock;
+mod plan;
+mod probe;
+pub mod report;
+mod run;
+mod test;
+
+#[derive(Subcommand)]
+pub enum Command {
+    Build(build::Build),
+    Plan(plan::Plan),
+    Lock(lock::Lock),
+    Run(run::Run),
+    Test(test::Test),
+    Fetch(fetch::Fetch),
+    Probe(probe::Probe),
+}
+
+impl Command {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Build(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Lock(command) => command.run(),
+            Self::Run(command) => command.run(),
+            Self::Test(command) => command.run(),
+            Self::Fetch(command) => command.run(),
+            Self::Probe(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `pixi-image plan`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pixi_image::lock;
+use pixi_image::model::{Digest, Environment};
+use serde::Serialize;
+
+/// Show what an image of an environment would hold; downloads nothing.
+#[derive(clap::Args)]
+pub struct Plan {
+    /// The lock to read.
+    #[arg(long, value_name = "FILE", default_value = "pixi.lock")]
+    lock: PathBuf,
+    /// The environment of the lock.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    environment: String,
+    /// A conda platform, or the name of a platform of the lock.
+    #[arg(long, value_name = "PLATFORM", default_value = "linux-64")]
+    platform: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    environment: &'a str,
+    platform: &'a str,
+    subdir: &'a str,
+    cuda: Option<&'a str>,
+    download_bytes: u64,
+    /// Packages whose size the lock does not know; they are not in the sum.
+    unknown_sizes: usize,
+    packages: Vec<Package<'a>>,
+}
+
+#[derive(Serialize)]
+struct Package<'a> {
+    name: &'a str,
+    version: String,
+    build: &'a str,
+    bytes: Option<u64>,
+    sha256: Digest,
+    url: String,
+}
+
+impl Plan {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let environment = lock::read(&self.lock, &self.environment, &self.platform)?;
+        let report = Report::of(&environment);
+        let mut out = std::io::stdout().lock();
+        let written = if self.json {
+            serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from).and_then(|()| writeln!(out))
+        } else {
+            report.print(&mut out)
+        };
+        match written.and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+impl<'a> Report<'a> {
+    fn of(environment: &'a Environment) -> Self {
+        let packages = environment.packages.iter().map(|package| {
+            let record = &package.record.package_record;
+            Package {
+                name: package.name(),
+                version: record.version.to_string(),
+                build: record.build.as_str(),
+                bytes: package.size(),
+                sha256: package.sha256,
+                url: pixi_image::http::shown(&package.record.url),
+            }
+        });
+        let mut packages: Vec<_> = packages.collect();
+        packages.sort_by_key(|package| package.name);
+        Self {
+            environment: &environment.name,
+            platform: &environment.platform,
+            subdir: environment.subdir.as_str(),
+            cuda: environment.cuda.as_deref(),
+            download_bytes: packages.iter().filter_map(|package| package.bytes).sum(),
+            unknown_sizes: packages.iter().filter(|package| package.bytes.is_none()).count(),
+            packages,
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let cuda = self.cuda.map(|version| format!(", needs CUDA {version}")).unwrap_or_default();
+        let unknown = match self.unknown_sizes {
+            0 => String::new(),
+            count => format!(" and {count} of unknown size"),
+        };
+        writeln!(
+            out,
+            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}",
+            self.environment,
+            self.platform,
+            self.packages.len(),
+            self.download_bytes
+        )?;
+        let width = |text: fn(&Package<'a>) -> usize| self.packages.iter().map(text).max().unwrap_or(0);
+        let (name, version) = (width(|package| package.name.len()), width(|package| package.version.len()));
+        let build = width(|package| package.build.len());
+        for package in &self.packages {
+            let bytes = package.bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
+            writeln!(
+                out,
+                "{:name$}  {:version$}  {:build$}  {bytes:>12}",
+                package.name, package.version, package.build
+            )?;
+        }
+        Ok(())
+    }
+}

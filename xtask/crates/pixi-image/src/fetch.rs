@@ -1,0 +1,202 @@
+//! Brings the archives of a locked environment into the cache: in parallel, verified while they are written.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::http::{self, Download, Expected, HttpError, Source};
+use crate::model::{Digest, LockedPackage};
+use crate::progress::Progress;
+use crate::publish::Pending;
+
+/// How to fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Use what is in the cache, and fail naming all that is not.
+    pub offline: bool,
+    /// Downloads at a time.
+    pub jobs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { offline: false, jobs: 8 }
+    }
+}
+
+/// Why not all archives are in the cache. Those that are stay there.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nothing can be downloaded at all.
+    #[error(transparent)]
+    Http(HttpError),
+    /// One package failed.
+    #[error("cannot fetch {package}: {source}")]
+    Package {
+        /// `name-version-build`.
+        package: String,
+        /// What went wrong.
+        source: HttpError,
+    },
+    /// An archive of the cache is not any more what it was.
+    #[error(
+        "the archive of {package} in the cache, {path}, is damaged: expected {expected}, got {actual}\n  hint: delete that \
+         file; it is downloaded again"
+    )]
+    Damaged {
+        /// `name-version-build`.
+        package: String,
+        /// The archive.
+        path: PathBuf,
+        /// The digest that it must have.
+        expected: Digest,
+        /// The digest that it has.
+        actual: Digest,
+    },
+    /// An archive of the cache cannot be read.
+    #[error("cannot read the archive of {package} in the cache, {path}: {source}")]
+    Unreadable {
+        /// `name-version-build`.
+        package: String,
+        /// The archive.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Off line, and the cache does not hold everything.
+    #[error(
+        "{} of {total} packages ({}) are not in {cache}, and downloads are switched off:\n    {}\n  hint: run once \
+         without `--offline`",
+        .missing.len(), size(*.bytes, *.more), .missing.join("\n    ")
+    )]
+    Offline {
+        /// `name-version-build` of each package that is not there.
+        missing: Vec<String>,
+        /// Packages wanted.
+        total: usize,
+        /// Their bytes, as far as the lock knows.
+        bytes: u64,
+        /// Whether the lock does not know the size of some.
+        more: bool,
+        /// Where they were looked for.
+        cache: PathBuf,
+    },
+}
+
+fn size(bytes: u64, more: bool) -> String {
+    format!("{}{bytes} bytes", if more { "more than " } else { "" })
+}
+
+/// Where the archive of a package stands in the cache.
+pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
+    let extension = if package.record.url.path().ends_with(".tar.bz2") { "tar.bz2" } else { "conda" };
+    cache.join("packages").join(format!("{}.{extension}", package.sha256.hex()))
+}
+
+/// Brings all archives into `<cache>/packages` and gives their paths in the order of `packages`.
+///
+/// An archive becomes visible only whole and verified; one that is there is used. The first failure ends the others.
+pub fn packages(
+    packages: &[LockedPackage],
+    cache: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>, FetchError> {
+    let places: Vec<_> = packages.iter().map(|package| archive_path(cache, package)).collect();
+    let missing: Vec<_> = packages.iter().zip(&places).filter(|(package, place)| !is_there(package, place)).collect();
+    if missing.is_empty() {
+        return Ok(places);
+    }
+    let bytes = missing.iter().filter_map(|(package, _)| package.size()).sum();
+    if options.offline {
+        let mut names: Vec<_> = missing.iter().map(|(package, _)| package.identity()).collect();
+        names.sort();
+        return Err(FetchError::Offline {
+            missing: names,
+            total: packages.len(),
+            bytes,
+            more: missing.iter().any(|(package, _)| package.size().is_none()),
+            cache: cache.to_owned(),
+        });
+    }
+    progress.expect_download(bytes);
+    download_all(&missing, options.jobs, progress)?;
+    Ok(places)
+}
+
+/// The content was verified before it got its name, so the size is enough to see that nobody cut it since; [`verify`] looks
+/// closer, where the archive is opened at all.
+fn is_there(package: &LockedPackage, place: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(place) else { return false };
+    metadata.is_file() && package.size().is_none_or(|size| size == metadata.len())
+}
+
+/// Compares an archive of the cache with its digest. What is made of an archive is kept for good, so this comes first: most
+/// archives carry no checksum of their content.
+pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
+    use sha2::Digest as _;
+    let fail = |source| FetchError::Unreadable { package: package.identity(), path: archive.to_owned(), source };
+    let mut file = File::open(archive).map_err(fail)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let (expected, actual) = (package.sha256, Digest(hasher.finalize().into()));
+    if expected != actual {
+        return Err(FetchError::Damaged { package: package.identity(), path: archive.to_owned(), expected, actual });
+    }
+    Ok(())
+}
+
+fn download_all(
+    missing: &[(&LockedPackage, &PathBuf)],
+    jobs: usize,
+    progress: &dyn Progress,
+) -> Result<(), FetchError> {
+    let client = http::client(http::CONNECT_TIMEOUT).map_err(FetchError::Http)?;
+    let runtime = http::runtime().map_err(FetchError::Http)?;
+    let (next, stop, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, missing.len()) {
+            scope.spawn(|| {
+                while let Some((package, place)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let done = runtime.block_on(download(&client, package, place, progress, &stop));
+                    if let Err(source) = done {
+                        // The first failure sets the flag, so those that it stopped come later and are dropped.
+                        if !stop.swap(true, Ordering::Relaxed) {
+                            let error = FetchError::Package { package: package.identity(), source };
+                            *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    runtime.shutdown_background();
+    failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
+}
+
+async fn download(
+    client: &reqwest::Client,
+    package: &LockedPackage,
+    place: &Path,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<(), HttpError> {
+    let source = Source::from_url(&package.record.url)?;
+    let expected = Expected { sha256: package.sha256, size: package.size() };
+    let mut pending = Pending::create(place).map_err(HttpError::Write)?;
+    Download { client, source: &source, expected, progress, stop }.run(&mut pending).await?;
+    pending.publish(0o644).map_err(HttpError::Write)
+}

@@ -1,0 +1,60 @@
+//! Which packages share a layer: a pure rule, the same for the same packages.
+
+use crate::model::Digest;
+
+/// Images stay at or below this many layers: docker stops at 125, and users build on top of ours.
+pub const MAX_LAYERS: usize = 100;
+
+/// Groups packages, given by name and size in bytes, into at most `budget` layers, in the order in which they are stacked.
+///
+/// While there is room every package has a layer of its own, the largest first. Beyond that the largest keep theirs and the
+/// others are grouped by a hash of their names alone, so that a new version of one changes the group of no other.
+pub fn group(packages: &[(&str, u64)], budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|at| (std::cmp::Reverse(packages[*at].1), packages[*at].0));
+    if order.len() <= budget {
+        return order.into_iter().map(|at| vec![at]).collect();
+    }
+    let buckets = budget.div_ceil(3).max(1);
+    let mut rest = order.split_off(budget.saturating_sub(buckets));
+    rest.sort_by_key(|at| packages[*at].0);
+    let mut groups = vec![Vec::new(); buckets];
+    for at in rest {
+        let hash = Digest::of(packages[at].0.as_bytes()).0;
+        groups[usize::from(u16::from_le_bytes([hash[0], hash[1]])) % buckets].push(at);
+    }
+    order.into_iter().map(|at| vec![at]).chain(groups).filter(|group| !group.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(count: usize) -> Vec<(String, u64)> {
+        (0..count).map(|n| (format!("p{n}"), 1000 - n as u64)).collect()
+    }
+
+    fn grouped(packages: &[(String, u64)], budget: usize) -> Vec<Vec<usize>> {
+        group(&packages.iter().map(|(name, size)| (name.as_str(), *size)).collect::<Vec<_>>(), budget)
+    }
+
+    #[test]
+    fn every_package_is_in_one_layer_and_the_budget_holds() {
+        for count in [0, 1, 5, 98, 99, 240, 1000] {
+            let groups = grouped(&named(count), 98);
+            assert!(groups.len() <= 98);
+            let mut all: Vec<_> = groups.into_iter().flatten().collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+        assert_eq!(grouped(&named(7), 1).len(), 1);
+    }
+
+    #[test]
+    fn a_small_package_that_grows_a_little_moves_no_other() {
+        let mut packages = named(240);
+        let before = grouped(&packages, 98);
+        packages[200].1 += 1;
+        assert_eq!(grouped(&packages, 98), before);
+    }
+}

@@ -1,0 +1,371 @@
+//! Reads one environment for one platform out of a `pixi.lock`: the sole user of `rattler_lock` beside [`crate::solve`].
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rattler_conda_types::package::DistArchiveIdentifier;
+use rattler_conda_types::{PackageRecord, RepoDataRecord};
+use rattler_lock::{CondaBinaryData, CondaPackageData, LockFile, ParseCondaLockError};
+
+use crate::model::{Digest, Environment, LockedPackage};
+
+/// The versions of the lock's format that are read.
+const OLDEST: u64 = 4;
+const NEWEST: u64 = 7;
+/// Locks are a few MB; what is much larger is something else.
+const SIZE_LIMIT: u64 = 256 << 20;
+/// Large environments have some hundreds; sorting recurses once per package of a chain.
+const PACKAGE_LIMIT: usize = 10_000;
+
+/// Why a lock, or one environment of it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// There is no such file.
+    #[error("there is no lock at {path}\n  hint: make it with `cargo xtask lock`, or `pixi lock`")]
+    Missing {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the lock {path}: {source}\n  hint: name a lock that you may read with --lock")]
+    Unreadable {
+        /// The lock.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no lock.
+    #[error("{path} is not a lock: {reason}{}", relock())]
+    Broken {
+        /// The lock.
+        path: PathBuf,
+        /// What is wrong, with line and column where the text itself is broken.
+        reason: String,
+    },
+    /// A version of the format that is not known.
+    #[error("{path} has version {found} of the lock format; this program reads {OLDEST} to {NEWEST}{}", version_hint(*.found))]
+    Version {
+        /// The lock.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// The environment is not in the lock.
+    #[error("{path} has no environment `{environment}`; it has: {}{}", list(.have), relock())]
+    NoEnvironment {
+        /// The lock.
+        path: PathBuf,
+        /// What was asked for.
+        environment: String,
+        /// What is there.
+        have: Vec<String>,
+    },
+    /// The environment is not locked for the platform.
+    #[error(
+        "environment `{environment}` of {path} is not locked for the platform `{platform}`; it is for: {}\n  hint: name \
+         one of these, or add the platform to pixi.toml and lock again",
+        list(.have)
+    )]
+    NoPlatform {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
+        /// What was asked for.
+        platform: String,
+        /// What is there.
+        have: Vec<String>,
+    },
+    /// Several rows are for the conda platform that was asked for.
+    #[error("`{platform}` may be any of {} in environment `{environment}` of {path}\n  hint: name one of these", list(.rows))]
+    AmbiguousPlatform {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
+        /// What was asked for.
+        platform: String,
+        /// The rows that match.
+        rows: Vec<String>,
+    },
+    /// Packages that this program does not install.
+    #[error(
+        "environment `{environment}` of {path} has {kind} packages, which cannot be put into an image yet: {}\n  hint: \
+         take them as conda packages, if there are any of these names",
+        list(.packages)
+    )]
+    Unsupported {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
+        /// `PyPI` or `source`.
+        kind: &'static str,
+        /// Their names.
+        packages: Vec<String>,
+    },
+    /// A package that cannot be verified.
+    #[error("{package} has no sha256 in {path}, so it could not be verified{}", relock())]
+    NoDigest {
+        /// The lock.
+        path: PathBuf,
+        /// `name-version-build`.
+        package: String,
+    },
+    /// A package whose place is no URL or path.
+    #[error("{package} of {path} has no usable place to come from: {reason}{}", relock())]
+    BadLocation {
+        /// The lock.
+        path: PathBuf,
+        /// Its name.
+        package: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same package twice, or far too many.
+    #[error("environment `{environment}` of {path} {reason}{}", relock())]
+    Inconsistent {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
+        /// What is wrong, as the end of the sentence.
+        reason: String,
+    },
+}
+
+fn relock() -> &'static str {
+    "\n  hint: make it anew with `cargo xtask lock`, or `pixi lock`"
+}
+
+fn version_hint(found: u64) -> &'static str {
+    if found > NEWEST { "\n  hint: update this program, or lock with an older pixi" } else { relock() }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Reads and parses a whole lock.
+pub fn load(path: &Path) -> Result<LockFile, LockError> {
+    let unreadable = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => LockError::Missing { path: path.to_owned() },
+        _ => LockError::Unreadable { path: path.to_owned(), source },
+    };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    let broken = |reason: String| LockError::Broken { path: path.to_owned(), reason };
+    if size > SIZE_LIMIT {
+        return Err(broken(format!("it has {size} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|error| broken(format!("it is not text: {error}")))?;
+    if !text.ends_with('\n') {
+        return Err(broken("it ends in the middle of a line, so a part of it is missing".to_owned()));
+    }
+    let version = version(&text);
+    if let Some(found) = version.filter(|found| !(OLDEST..=NEWEST).contains(found)) {
+        return Err(LockError::Version { path: path.to_owned(), found });
+    }
+    if version.is_some_and(|version| version < 6) {
+        check_file_names(&text).map_err(broken)?;
+    }
+    LockFile::from_str_with_base_directory(&text, base_directory(path).as_deref()).map_err(|error| match error {
+        ParseCondaLockError::IncompatibleVersion { lock_file_version: found, .. } => {
+            LockError::Version { path: path.to_owned(), found }
+        }
+        error => broken(error.to_string()),
+    })
+}
+
+/// Relative places in a lock are relative to the lock.
+fn base_directory(path: &Path) -> Option<PathBuf> {
+    std::path::absolute(path).ok()?.parent().map(Path::to_owned)
+}
+
+/// The version as every lock writes it: on a line of its own, before anything is parsed.
+fn version(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("version:")).and_then(|version| version.trim().parse().ok())
+}
+
+/// The parser of versions 4 and 5 panics for a package whose archive has no proper name; such locks are refused here.
+fn check_file_names(text: &str) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        #[serde(default)]
+        packages: Vec<Package>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Package {
+        url: Option<String>,
+        file_name: Option<String>,
+        kind: Option<String>,
+    }
+    let document: Document = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    for package in document.packages.iter().filter(|package| package.kind.as_deref() == Some("conda")) {
+        let url = package.url.as_deref().unwrap_or_default();
+        let name = package.file_name.as_deref().or_else(|| url.rsplit('/').next()).unwrap_or_default();
+        if DistArchiveIdentifier::try_from_filename(name).is_none() {
+            return Err(format!("`{name}` ({url}) is not the name of a package's archive"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the packages of `environment` for `platform`: the name of a row of the lock, or a conda platform.
+///
+/// For a conda platform the environment's row of that platform is taken; of several the only one that promises `__cuda`.
+pub fn read(lock: &Path, environment: &str, platform: &str) -> Result<Environment, LockError> {
+    let file = load(lock)?;
+    let reader = Reader { path: lock, name: environment };
+    let Some(locked) = file.environment(environment) else {
+        let mut have: Vec<_> = file.environments().map(|(name, _)| name.to_owned()).collect();
+        have.sort();
+        return Err(LockError::NoEnvironment { path: lock.to_owned(), environment: environment.to_owned(), have });
+    };
+    let row = reader.row(locked, platform)?;
+    let packages = reader.packages(locked, row)?;
+    let cuda = row.virtual_packages().iter().find_map(|text| cuda_of_row(text));
+    let derived = || (file.version() as u64 <= 6).then(|| cuda_of_packages(&packages)).flatten();
+    Ok(Environment {
+        name: environment.to_owned(),
+        subdir: row.subdir(),
+        platform: row.name().to_string(),
+        cuda: cuda.or_else(derived),
+        packages,
+    })
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    name: &'a str,
+}
+
+impl Reader<'_> {
+    fn row<'lock>(
+        &self,
+        locked: rattler_lock::Environment<'lock>,
+        platform: &str,
+    ) -> Result<rattler_lock::Platform<'lock>, LockError> {
+        let mut rows: Vec<_> = locked.platforms().collect();
+        rows.sort_by(|a, b| a.name().as_str().cmp(b.name().as_str()));
+        let names =
+            |rows: &[rattler_lock::Platform<'_>]| rows.iter().map(|row| row.name().to_string()).collect::<Vec<_>>();
+        if let Some(row) = rows.iter().find(|row| row.name().as_str() == platform) {
+            return Ok(*row);
+        }
+        let matching: Vec<_> = rows.iter().copied().filter(|row| row.subdir().as_str() == platform).collect();
+        let with_cuda: Vec<_> = matching
+            .iter()
+            .copied()
+            .filter(|row| row.virtual_packages().iter().any(|v| cuda_of_row(v).is_some()))
+            .collect();
+        match (matching.as_slice(), with_cuda.as_slice()) {
+            ([row], _) | (_, [row]) => Ok(*row),
+            ([], _) => Err(LockError::NoPlatform {
+                path: self.path.to_owned(),
+                environment: self.name.to_owned(),
+                platform: platform.to_owned(),
+                have: names(&rows),
+            }),
+            (several, _) => Err(LockError::AmbiguousPlatform {
+                path: self.path.to_owned(),
+                environment: self.name.to_owned(),
+                platform: platform.to_owned(),
+                rows: names(several),
+            }),
+        }
+    }
+
+    fn packages<'lock>(
+        &self,
+        locked: rattler_lock::Environment<'lock>,
+        row: rattler_lock::Platform<'lock>,
+    ) -> Result<Vec<LockedPackage>, LockError> {
+        let (mut binary, mut pypi, mut source) = (Vec::new(), Vec::new(), Vec::new());
+        for package in locked.packages(row).into_iter().flatten() {
+            match package {
+                rattler_lock::LockedPackage::Conda(CondaPackageData::Binary(data)) => binary.push(self.record(data)?),
+                rattler_lock::LockedPackage::Conda(CondaPackageData::Source(_)) => {
+                    source.push(package.name().to_owned())
+                }
+                rattler_lock::LockedPackage::Pypi(_) => pypi.push(package.name().to_owned()),
+            }
+        }
+        for (kind, mut packages) in [("PyPI", pypi), ("source", source)] {
+            if !packages.is_empty() {
+                packages.sort();
+                let (path, environment) = (self.path.to_owned(), self.name.to_owned());
+                return Err(LockError::Unsupported { path, environment, kind, packages });
+            }
+        }
+        self.sorted(binary)
+    }
+
+    fn record(&self, data: &CondaBinaryData) -> Result<RepoDataRecord, LockError> {
+        RepoDataRecord::try_from(data).map_err(|error| LockError::BadLocation {
+            path: self.path.to_owned(),
+            package: data.package_record.name.as_normalized().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn sorted(&self, records: Vec<RepoDataRecord>) -> Result<Vec<LockedPackage>, LockError> {
+        let inconsistent = |reason: String| LockError::Inconsistent {
+            path: self.path.to_owned(),
+            environment: self.name.to_owned(),
+            reason,
+        };
+        if records.len() > PACKAGE_LIMIT {
+            return Err(inconsistent(format!("has {} packages", records.len())));
+        }
+        let mut seen = BTreeSet::new();
+        for record in &records {
+            let name = record.package_record.name.as_normalized();
+            if !seen.insert(name) {
+                return Err(inconsistent(format!("has `{name}` twice")));
+            }
+        }
+        // The order of rattler's own installer, which decides who wins a path that two packages ship.
+        let sorted = PackageRecord::sort_topologically(records);
+        sorted.into_iter().map(|record| self.verified(record)).collect()
+    }
+
+    fn verified(&self, record: RepoDataRecord) -> Result<LockedPackage, LockError> {
+        match record.package_record.sha256 {
+            Some(sha256) => Ok(LockedPackage { sha256: Digest(sha256.into()), record }),
+            None => {
+                let package = LockedPackage { sha256: Digest([0; 32]), record }.identity();
+                Err(LockError::NoDigest { path: self.path.to_owned(), package })
+            }
+        }
+    }
+}
+
+/// `__cuda=12` or `__cuda=12=0`.
+fn cuda_of_row(virtual_package: &str) -> Option<String> {
+    let version = virtual_package.strip_prefix("__cuda=")?;
+    Some(version.split('=').next().unwrap_or(version).to_owned())
+}
+
+/// Locks before version 7 do not say what the environment was solved for, but its packages say what they need at least.
+fn cuda_of_packages(packages: &[LockedPackage]) -> Option<String> {
+    let records = || packages.iter().map(|package| &package.record.package_record);
+    let needs = records().flat_map(|record| &record.depends).filter_map(|text| text.strip_prefix("__cuda"));
+    let mut bounds: Vec<rattler_conda_types::Version> = Vec::new();
+    let mut needed = false;
+    for need in needs.filter(|rest| rest.is_empty() || rest.starts_with([' ', '>', '='])) {
+        needed = true;
+        bounds.extend(lower_bound(need));
+    }
+    let limits = records().flat_map(|record| &record.constrains).filter_map(|text| text.strip_prefix("__cuda "));
+    bounds.extend(limits.filter_map(lower_bound));
+    let highest = bounds.into_iter().max()?;
+    needed.then(|| highest.to_string())
+}
+
+fn lower_bound(spec: &str) -> Option<rattler_conda_types::Version> {
+    spec.split([',', '|']).find_map(|part| part.trim().strip_prefix(">=")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Locks of every version, and what is wrong with broken ones.
+
+use super::*;
+
+const SHA: &str = "fe51de6107f9edc7aa4f786a70f4a883943bc9d39b3bb7307c04c41410990726";
+
+fn v7() -> String {
+    let package = |file: &str, depends: &str| {
+        format!("- conda: https://example.org/c/{file}\n  sha256: {SHA}\n  depends: [{depends}]\n  size: 10\n")
+    };
+    [
+        "version: 7\nplatforms:\n",
+        "- name: linux-64\n",
+        "- name: linux-64-cuda-12\n  subdir: linux-64\n  virtual-packages: [__unix=0=0, __cuda=12]\n",
+        "- name: win-64\n",
+        "environments:\n",
+        "  default:\n    channels:\n    - url: https://example.org/c/\n    packages:\n",
+        "      linux-64:\n      - conda: https://example.org/c/linux-64/python-3.12.1-0.conda\n",
+        "  gpu:\n    channels:\n    - url: https://example.org/c/\n    packages:\n      linux-64-cuda-12:\n",
+        "      - conda: https://example.org/c/linux-64/aaa-1.0-0.conda\n",
+        "      - conda: https://example.org/c/linux-64/python-3.12.1-0.conda\n",
+        "      - conda: https://example.org/c/noarch/mmm-2.0-pyhd_0.tar.bz2\n",
+        "packages:\n",
+        &package("linux-64/aaa-1.0-0.conda", "mmm"),
+        &package("linux-64/python-3.12.1-0.conda", "__unix"),
+        &package("noarch/mmm-2.0-pyhd_0.tar.bz2", "python >=3"),
+    ]
+    .concat()
+}
+
+fn v6() -> String {
+    [
+        "version: 6\nenvironments:\n  gpu:\n    channels:\n    - url: https://example.org/c/\n    packages:\n      linux-64:\n",
+        "      - conda: https://example.org/c/linux-64/torch-1.0-0.conda\n",
+        "      - conda: https://example.org/c/noarch/cuda-version-12.9-h_0.conda\n",
+        "packages:\n",
+        "- conda: https://example.org/c/linux-64/torch-1.0-0.conda\n",
+        &format!("  sha256: {SHA}\n  depends: [__cuda, cuda-version]\n"),
+        "- conda: https://example.org/c/noarch/cuda-version-12.9-h_0.conda\n",
+        &format!("  sha256: {SHA}\n  constrains: ['__cuda >=12']\n"),
+    ]
+    .concat()
+}
+
+fn legacy(version: u32, url: &str) -> String {
+    format!(
+        "version: {version}\nenvironments:\n  default:\n    channels:\n    - url: https://example.org/c/\n    packages:\n      \
+         linux-64:\n      - conda: {url}\npackages:\n- kind: conda\n  name: a\n  version: '1.0'\n  build: ''\n  \
+         subdir: linux-64\n  url: {url}\n  sha256: {SHA}\n"
+    )
+}
+
+fn with(text: &str, environment: &str, platform: &str) -> Result<Environment, LockError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pixi.lock");
+    std::fs::write(&path, text).unwrap();
+    read(&path, environment, platform)
+}
+
+fn error(text: &str, environment: &str, platform: &str) -> String {
+    with(text, environment, platform).unwrap_err().to_string()
+}
+
+fn names(environment: &Environment) -> Vec<&str> {
+    environment.packages.iter().map(LockedPackage::name).collect()
+}
+
+#[test]
+fn packages_come_after_what_they_depend_on() {
+    let gpu = with(&v7(), "gpu", "linux-64-cuda-12").unwrap();
+    assert_eq!(names(&gpu), ["python", "mmm", "aaa"]);
+    assert_eq!(gpu.packages[0].sha256.hex(), SHA);
+    assert_eq!(gpu.packages[0].identity(), "python-3.12.1-0");
+}
+
+#[test]
+fn a_conda_platform_means_the_row_of_the_environment() {
+    let gpu = with(&v7(), "gpu", "linux-64").unwrap();
+    assert_eq!((gpu.platform.as_str(), gpu.subdir.as_str()), ("linux-64-cuda-12", "linux-64"));
+    assert_eq!(gpu.cuda.as_deref(), Some("12"));
+    let default = with(&v7(), "default", "linux-64").unwrap();
+    assert_eq!((default.platform.as_str(), default.cuda), ("linux-64", None));
+}
+
+#[test]
+fn of_several_rows_the_one_with_cuda_is_taken_and_two_of_them_are_named() {
+    let second = v7()
+        .replace("- name: win-64\n", "- name: other\n  subdir: linux-64\n")
+        .replace("      linux-64-cuda-12:\n", "      other: []\n      linux-64-cuda-12:\n");
+    assert_eq!(with(&second, "gpu", "linux-64").unwrap().platform, "linux-64-cuda-12");
+    assert_eq!(with(&second, "gpu", "other").unwrap().packages.len(), 0);
+    let third = second.replace("  subdir: linux-64\n", "  subdir: linux-64\n  virtual-packages: [__cuda=13]\n");
+    let third = third.replace("  virtual-packages: [__cuda=13]\n  virtual-packages", "  virtual-packages");
+    let message = error(&third, "gpu", "linux-64");
+    assert!(message.contains("any of linux-64-cuda-12, other"), "{message}");
+}
+
+#[test]
+fn what_is_not_there_is_answered_with_what_is() {
+    let message = error(&v7(), "gpuu", "linux-64");
+    assert!(message.contains("no environment `gpuu`; it has: default, gpu"), "{message}");
+    let message = error(&v7(), "gpu", "osx-arm64");
+    assert!(message.contains("not locked for the platform `osx-arm64`; it is for: linux-64-cuda-12"), "{message}");
+    let message = read(Path::new("/nowhere/pixi.lock"), "gpu", "linux-64").unwrap_err().to_string();
+    assert!(message.contains("no lock at /nowhere/pixi.lock") && message.contains("cargo xtask lock"), "{message}");
+}
+
+#[test]
+fn versions_4_to_6_are_read_and_version_6_tells_what_cuda_its_packages_need() {
+    let gpu = with(&v6(), "gpu", "linux-64").unwrap();
+    assert_eq!((names(&gpu), gpu.cuda.as_deref()), (vec!["cuda-version", "torch"], Some("12")));
+    let cpu = with(&v6().replace("__cuda, ", ""), "gpu", "linux-64").unwrap();
+    assert_eq!(cpu.cuda, None, "a constraint alone is no need");
+    for version in [4, 5] {
+        let old =
+            with(&legacy(version, "https://example.org/c/linux-64/a-1.0-0.conda"), "default", "linux-64").unwrap();
+        assert_eq!(names(&old), ["a"]);
+    }
+}
+
+#[test]
+fn other_versions_are_named_with_those_that_are_read() {
+    let message = error(&v7().replace("version: 7", "version: 8"), "gpu", "linux-64");
+    assert!(message.contains("version 8") && message.contains("4 to 7") && message.contains("update"), "{message}");
+    let message = error("version: 1\n", "gpu", "linux-64");
+    assert!(message.contains("version 1 ") && message.contains("cargo xtask lock"), "{message}");
+}
+
+#[test]
+fn broken_text_is_refused_with_its_line() {
+    let message = error(&v7().replace("- name: win-64", "- name: [win-64"), "gpu", "linux-64");
+    assert!(message.contains("line 7") && message.contains("column"), "{message}");
+    for broken in ["", "{", "version: 7", "version: seven\n", "\u{0}", "- a\n- b\n", "version: 7\nenvironments: 3\n"] {
+        assert!(matches!(with(broken, "gpu", "linux-64"), Err(LockError::Broken { .. })), "{broken:?}");
+    }
+    let message = error(&legacy(5, "https://example.org/c/linux-64/nonsense"), "default", "linux-64");
+    assert!(message.contains("`nonsense` (https://example.org/c/linux-64/nonsense) is not the name"), "{message}");
+}
+
+#[test]
+fn any_cut_of_a_lock_is_an_error_or_a_lock_and_never_a_panic() {
+    for text in [v7(), v6(), legacy(5, "https://example.org/c/linux-64/a-1.0-0.conda")] {
+        for end in (0..text.len()).step_by(3) {
+            let _ = with(&text[..end], "gpu", "linux-64");
+        }
+    }
+}
+
+#[test]
+fn a_package_that_could_not_be_verified_is_refused_by_name() {
+    let message = error(&v7().replacen(&format!("  sha256: {SHA}\n"), "", 1), "gpu", "linux-64");
+    assert!(message.contains("aaa-1.0-0 has no sha256"), "{message}");
+}
+
+#[test]
+fn wheels_are_refused_by_name() {
+    let pypi = v7().replace(
+        "      - conda: https://example.org/c/linux-64/aaa-1.0-0.conda\n",
+        "      - conda: https://example.org/c/linux-64/aaa-1.0-0.conda\n      - pypi: https://example.org/w/foo-1.0-py3-none-any.whl\n",
+    ) + &format!("- pypi: https://example.org/w/foo-1.0-py3-none-any.whl\n  name: foo\n  version: '1.0'\n  sha256: {SHA}\n");
+    let message = error(&pypi, "gpu", "linux-64");
+    assert!(message.contains("PyPI packages") && message.contains("foo"), "{message}");
+    assert!(with(&pypi, "default", "linux-64").is_ok(), "an environment without any is fine");
+}

@@ -1,0 +1,159 @@
+//! Plain data shared by every module: digests, the environment to install, and where it lives in the image.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rattler_conda_types::{RepoDataRecord, Subdir};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The sha256 of some bytes, written `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor.md, "Digests").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+/// Text that is not a sha256 digest.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a digest: expected `sha256:` and 64 lower-case hex digits")]
+pub struct BadDigest(pub String);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The 64 hex digits, without the algorithm: the name of a blob in an OCI layout.
+    pub fn hex(&self) -> String {
+        use fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
+            text
+        })
+    }
+
+    /// Reads the 64 hex digits without the algorithm in front.
+    pub fn from_hex(hex: &str) -> Result<Self, BadDigest> {
+        let bad = || BadDigest(hex.to_owned());
+        let digits = hex.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(|d| d.is_ascii_digit() || (b'a'..=b'f').contains(d)) {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        let hex = text.strip_prefix("sha256:").ok_or_else(|| BadDigest(text.to_owned()))?;
+        Self::from_hex(hex).map_err(|_| BadDigest(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One conda package of a locked environment.
+#[derive(Clone, Debug)]
+pub struct LockedPackage {
+    /// Everything the lock says about it, as it will stand in `conda-meta`.
+    pub record: RepoDataRecord,
+    /// The sha256 of the archive; a package without one is refused while the lock is read.
+    pub sha256: Digest,
+}
+
+impl LockedPackage {
+    /// The normalized name, for example `python`.
+    pub fn name(&self) -> &str {
+        self.record.package_record.name.as_normalized()
+    }
+
+    /// `name-version-build`, as people write it.
+    pub fn identity(&self) -> String {
+        let package = &self.record.package_record;
+        format!("{}-{}-{}", self.name(), package.version, package.build)
+    }
+
+    /// The size of the archive in bytes, where the lock knows it.
+    pub fn size(&self) -> Option<u64> {
+        self.record.package_record.size
+    }
+}
+
+/// One environment of the lock for one platform: what goes into the image.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The environment's name in the manifest, for example `gpu`.
+    pub name: String,
+    /// The conda platform, for example `linux-64`.
+    pub subdir: Subdir,
+    /// The name of the lock's platform row, for example `linux-64-cuda-12`.
+    pub platform: String,
+    /// The `__cuda` version that the row promises, for example `12`.
+    pub cuda: Option<String>,
+    /// The packages, each after everything that it depends on.
+    pub packages: Vec<LockedPackage>,
+}
+
+/// Where an environment is installed in the image: absolute, `/`-separated, without `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The place that the lesson's recipe uses: `/app/.pixi/envs/<environment>`.
+    pub fn of_environment(name: &str) -> Self {
+        Self(format!("/app/.pixi/envs/{name}"))
+    }
+
+    /// The absolute path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path without the leading `/`, as image paths are written.
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_sha256_and_64_lower_case_hex_digits() {
+        let digest = Digest::of(b"");
+        assert_eq!(digest.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        for bad in ["", "sha256:", "sha512:00", &digest.hex(), &digest.to_string().to_uppercase(), "sha256:+1"] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+}

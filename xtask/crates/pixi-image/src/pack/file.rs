@@ -1,0 +1,273 @@
+//! A pack on disk: chunks, then the index, then where the index begins. One file, so that it is whole or absent.
+//!
+//! Packs live for years on disks of any kind, and an image is made of their bytes as they are: so the chunks and the index
+//! carry checksums, which are compared whenever they are read.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::chunk::{Chunk, Encoding};
+use super::{FORMAT_VERSION, PackIndex};
+use crate::publish::{Pending, PublishError};
+
+const MAGIC: &[u8; 8] = b"pixipack";
+/// Offset of the index, CRC-32 of the index, format version, magic.
+const FOOTER: usize = 8 + 4 + 4 + 8;
+
+/// Why a pack cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// It cannot be read.
+    #[error("cannot read the cached pack {path}: {source}\n  hint: delete that file; it is made again when needed")]
+    Read {
+        /// The pack.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] PublishError),
+}
+
+/// A pack with its index in memory and its chunks on disk.
+#[derive(Debug)]
+pub struct PackFile {
+    path: PathBuf,
+    /// The open file of a pack that has no name.
+    nameless: Option<File>,
+    /// The directory of the pack.
+    pub index: PackIndex,
+}
+
+impl PackFile {
+    /// Opens the pack at `path`; none if there is none, or if it is of another version of the format.
+    pub fn open(path: &Path) -> Result<Option<Self>, PackError> {
+        let fail = |source| PackError::Read { path: path.to_owned(), source };
+        match read_index(path) {
+            Ok(index) => Ok(index.map(|index| Self { path: path.to_owned(), nameless: None, index })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// Makes a pack at `path`: `fill` writes the chunks and hands back the index. It appears when it is whole.
+    pub fn create<E: From<PackError>>(
+        path: &Path,
+        fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
+    ) -> Result<Self, E> {
+        let mut pending = Pending::create(path).map_err(PackError::from)?;
+        let index = Output::fill(pending.file(), path, fill)?;
+        let ended = write_index(pending.file(), &index);
+        ended.map_err(|source| PackError::from(pending.error(source)))?;
+        pending.publish(0o644).map_err(PackError::from)?;
+        Ok(Self { path: path.to_owned(), nameless: None, index })
+    }
+
+    /// Makes a pack that no cache keeps: its file in `directory` has no name and goes when the pack is dropped.
+    pub fn temporary<E: From<PackError>>(
+        directory: &Path,
+        fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
+    ) -> Result<Self, E> {
+        let fail = |source| PackError::from(PublishError { path: directory.to_owned(), source });
+        std::fs::create_dir_all(directory).map_err(fail)?;
+        let mut file = tempfile::tempfile_in(directory).map_err(fail)?;
+        let index = Output::fill(&mut file, directory, fill)?;
+        Ok(Self { path: directory.to_owned(), nameless: Some(file), index })
+    }
+
+    /// Writes the pack's gzip members, in order.
+    pub fn write_layer(&self, out: &mut dyn Write) -> Result<(), CopyError> {
+        self.copy(Chunk::in_layer, |chunk, stored| chunk.write_gzip(stored, out))
+    }
+
+    /// Writes the pack's squashfs blocks, in order.
+    pub fn write_squashfs(&self, out: &mut dyn Write) -> Result<(), CopyError> {
+        self.copy(|chunk| chunk.squashfs_size() > 0, |chunk, stored| chunk.write_squashfs(stored, out))
+    }
+
+    /// Writes the pack's piece of the uncompressed tar stream.
+    pub fn write_tar(&self, out: &mut dyn Write) -> Result<(), CopyError> {
+        let mut decompressor = libdeflater::Decompressor::new();
+        let mut raw = Vec::new();
+        self.copy(Chunk::in_layer, |chunk, stored| match chunk.encoding {
+            Encoding::Stored => out.write_all(stored),
+            Encoding::Deflate => {
+                raw.resize(chunk.raw as usize, 0);
+                let length = decompressor.deflate_decompress(stored, &mut raw).map_err(io::Error::other)?;
+                out.write_all(&raw[..length])
+            }
+        })
+    }
+
+    fn copy(
+        &self,
+        wanted: impl Fn(&Chunk) -> bool,
+        mut write: impl FnMut(&Chunk, &[u8]) -> io::Result<()>,
+    ) -> Result<(), CopyError> {
+        let fail = |source| CopyError::Read(PackError::Read { path: self.path.clone(), source });
+        let opened = match &self.nameless {
+            Some(file) => file.try_clone(),
+            None => File::open(&self.path),
+        };
+        let chunks = Positioned { file: opened.map_err(fail)?, position: 0 };
+        let mut file = BufReader::with_capacity(1 << 20, chunks);
+        let mut stored = Vec::new();
+        for chunk in &self.index.chunks {
+            if !wanted(chunk) {
+                file.seek_relative(i64::from(chunk.stored)).map_err(fail)?;
+                continue;
+            }
+            stored.resize(chunk.stored as usize, 0);
+            file.read_exact(&mut stored).map_err(fail)?;
+            if libdeflater::crc32(&stored) != chunk.check {
+                return Err(fail(damaged("its content is not what was written")));
+            }
+            write(chunk, &stored).map_err(CopyError::Write)?;
+        }
+        Ok(())
+    }
+}
+
+/// The file of a pack that is being made. The failure of a write is kept here: on its way back through sinks and sources
+/// it loses what it is about, and a full disk must not be taken for a damaged package.
+pub struct Output<'a> {
+    file: &'a mut File,
+    failure: &'a Cell<Option<io::Error>>,
+}
+
+impl Output<'_> {
+    fn fill<E: From<PackError>>(
+        file: &mut File,
+        path: &Path,
+        fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
+    ) -> Result<PackIndex, E> {
+        let failure = Cell::new(None);
+        let filled = fill(BufWriter::with_capacity(1 << 20, Output { file, failure: &failure }));
+        match failure.take() {
+            Some(source) => Err(PackError::from(PublishError { path: path.to_owned(), source }).into()),
+            None => filled,
+        }
+    }
+
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failure.set(Some(error));
+            }
+            kind.into()
+        })
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.note(flushed)
+    }
+}
+
+/// Reads at a position of its own: handles of one open file share theirs, and both formats are written at once.
+struct Positioned {
+    file: File,
+    position: u64,
+}
+
+impl Read for Positioned {
+    #[cfg(unix)]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = std::os::unix::fs::FileExt::read_at(&self.file, buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+
+    #[cfg(windows)]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = std::os::windows::fs::FileExt::seek_read(&self.file, buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Positioned {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
+/// Why a pack could not be copied into a result: its own file, or the result's.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The pack cannot be read.
+    #[error(transparent)]
+    Read(PackError),
+    /// What is copied is no pack, and cannot be read; the caller knows its name.
+    #[error("{0}")]
+    Source(io::Error),
+    /// The result cannot be written; the caller knows its name.
+    #[error("{0}")]
+    Write(io::Error),
+}
+
+fn write_index(file: &mut File, index: &PackIndex) -> io::Result<()> {
+    let start = file.stream_position()?;
+    let mut bytes = rmp_serde::to_vec(index).map_err(io::Error::other)?;
+    let check = libdeflater::crc32(&bytes);
+    bytes.extend(start.to_le_bytes());
+    bytes.extend(check.to_le_bytes());
+    bytes.extend(FORMAT_VERSION.to_le_bytes());
+    bytes.extend(MAGIC);
+    file.write_all(&bytes)
+}
+
+fn damaged(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {reason}"))
+}
+
+fn read_index(path: &Path) -> io::Result<Option<PackIndex>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let footer_start = length.checked_sub(FOOTER as u64).ok_or_else(|| damaged("it is too short for a pack"))?;
+    let mut footer = [0; FOOTER];
+    file.seek(SeekFrom::Start(footer_start))?;
+    file.read_exact(&mut footer)?;
+    let (start, check) = (number(&footer[..8]), number(&footer[8..12]));
+    if &footer[16..] != MAGIC {
+        return Err(damaged("it does not end as a pack does"));
+    }
+    if number(&footer[12..16]) != u64::from(FORMAT_VERSION) {
+        return Ok(None);
+    }
+    let size = footer_start.checked_sub(start).ok_or_else(|| damaged("its index lies outside of it"))?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes)?;
+    if u64::from(libdeflater::crc32(&bytes)) != check {
+        return Err(damaged("its index is not what was written"));
+    }
+    let index: PackIndex = rmp_serde::from_slice(&bytes).map_err(|error| damaged(&error.to_string()))?;
+    let stored: u64 = index.chunks.iter().map(|chunk| u64::from(chunk.stored)).sum();
+    if stored != start {
+        return Err(damaged("its chunks and its index disagree"));
+    }
+    Ok(Some(index))
+}
+
+/// A little-endian number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -1,0 +1,268 @@
+//! The one way by which a file becomes visible: written beside its place, synced, renamed.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+/// How files are named that are not results yet.
+const PREFIX: &str = ".pixi-image-";
+const SUFFIX: &str = ".partial";
+
+/// Why a result could not be written; nothing is left where it would have stood.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}{}", hint(.source))]
+pub struct PublishError {
+    /// The file that was to be written.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "\n  hint: free some space there, or name another place for it; nothing was left behind"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "\n  hint: name a directory that you may write to"
+        }
+        io::ErrorKind::IsADirectory => "\n  hint: name a file in that directory",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "\n  hint: name another place for it",
+        _ => "",
+    }
+}
+
+/// A file that is being written beside its place. Dropped without [`Pending::publish`], it leaves nothing.
+///
+/// Where the file system can do it the file has no name until it is whole, so that not even a killed process leaves a part.
+/// Elsewhere (NFS, FUSE) it has a hidden one: [`abandon`] removes it when a signal ends the process, and what a killed
+/// process left goes when the next one writes into the same directory.
+pub struct Pending {
+    file: Unpublished,
+    directory: PathBuf,
+    place: PathBuf,
+}
+
+enum Unpublished {
+    #[cfg(target_os = "linux")]
+    Nameless(File),
+    Named(Beside),
+}
+
+impl Pending {
+    /// Begins a file that will stand at `place`; missing parent directories are made.
+    ///
+    /// What is there already is replaced if it is a file; a directory, a device or a pipe is not.
+    pub fn create(place: &Path) -> Result<Self, PublishError> {
+        let fail = |source| PublishError { path: place.to_owned(), source };
+        let directory = match place.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        match std::fs::metadata(place) {
+            Ok(there) if there.is_dir() => return Err(fail(io::Error::from(io::ErrorKind::IsADirectory))),
+            Ok(there) if !there.is_file() => {
+                let reason = "a device, pipe or socket of that name is there";
+                return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(directory).map_err(fail)?;
+        sweep(directory);
+        let file = unpublished_in(directory).map_err(fail)?;
+        Ok(Self { file, directory: directory.to_owned(), place: place.to_owned() })
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        match &mut self.file {
+            #[cfg(target_os = "linux")]
+            Unpublished::Nameless(file) => file,
+            Unpublished::Named(beside) => beside.file.as_file_mut(),
+        }
+    }
+
+    /// Puts the file on the disk with permission bits `mode`, whatever the umask is. It is not visible yet: several results
+    /// can be made sure of before the first is published.
+    pub fn complete(mut self, mode: u32) -> Result<Complete, PublishError> {
+        let synced = set_mode(self.file(), mode).and_then(|()| self.file().sync_all());
+        synced.map_err(|source| self.error(source))?;
+        Ok(Complete(self))
+    }
+
+    /// Makes the file visible with permission bits `mode`.
+    pub fn publish(self, mode: u32) -> Result<(), PublishError> {
+        self.complete(mode)?.publish()
+    }
+
+    /// Names the place in an error of writing.
+    pub fn error(&self, source: io::Error) -> PublishError {
+        PublishError { path: self.place.clone(), source }
+    }
+}
+
+/// A file that is whole and on the disk. Dropped without [`Complete::publish`], it leaves nothing.
+pub struct Complete(Pending);
+
+impl Complete {
+    /// Makes the file visible.
+    pub fn publish(self) -> Result<(), PublishError> {
+        let Pending { file, directory, place } = self.0;
+        let named = match file {
+            #[cfg(target_os = "linux")]
+            Unpublished::Nameless(file) => name(&file, &directory, &place),
+            Unpublished::Named(beside) => beside.rename(&place),
+        };
+        named.map_err(|source| PublishError { path: place, source })
+    }
+}
+
+/// Files that have a name and are not results yet.
+static BESIDE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn beside() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    BESIDE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every file that is not a result yet. While the guard lives no new one appears: for a process that a signal ends,
+/// which runs no destructors.
+pub fn abandon() -> impl Drop {
+    let files = beside();
+    for path in files.iter() {
+        let _ = std::fs::remove_file(path); // there is nobody left to tell, and the next process sweeps
+    }
+    files
+}
+
+/// A file with a hidden name.
+struct Beside {
+    file: NamedTempFile,
+}
+
+impl Beside {
+    fn create(directory: &Path, make: impl FnMut(&Path) -> io::Result<File>) -> io::Result<Self> {
+        let mut files = beside();
+        let file = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(directory, make)?;
+        // Where the file system has no locks, nothing is ever swept away.
+        let _ = file.as_file().try_lock();
+        files.insert(file.path().to_owned());
+        Ok(Self { file })
+    }
+
+    fn rename(self, place: &Path) -> io::Result<()> {
+        let mut files = beside();
+        let path = self.file.path().to_owned();
+        let renamed = self.file.persist(place).map(drop).map_err(|error| error.error);
+        files.remove(&path);
+        renamed
+    }
+}
+
+/// Removes what a killed process left in a directory: files that are being written are locked. Once for each directory.
+fn sweep(directory: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if !SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned()) {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !(name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            continue;
+        }
+        // One that was made this moment may not be locked yet.
+        let fresh = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        if !matches!(fresh, Ok(Ok(age)) if age > Duration::from_secs(10)) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        match file.try_lock() {
+            // If it cannot be removed, it stays: it is only space.
+            Ok(()) => drop(std::fs::remove_file(entry.path())),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+}
+
+fn unpublished_in(directory: &Path) -> io::Result<Unpublished> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => return Ok(Unpublished::Nameless(file.into())),
+            // Not every file system has files without names (NFS, some overlays).
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let create = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+    Beside::create(directory, create).map(Unpublished::Named)
+}
+
+/// Gives a file without a name one: its own, or, because a link cannot replace what is there, one beside it that is renamed.
+#[cfg(target_os = "linux")]
+fn name(file: &File, directory: &Path, place: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD};
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = |path: &Path| rustix::fs::linkat(CWD, &from, CWD, path, AtFlags::SYMLINK_FOLLOW);
+    match link(place) {
+        Err(rustix::io::Errno::EXIST) => {}
+        linked => return Ok(linked?),
+    }
+    let linked = |path: &Path| {
+        link(path)?;
+        file.try_clone()
+    };
+    Beside::create(directory, linked)?.rename(place)
+}
+
+#[cfg(unix)]
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn set_mode(_file: &File, _mode: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes a whole small file.
+pub fn write(place: &Path, content: &[u8], mode: u32) -> Result<(), PublishError> {
+    use std::io::Write;
+    let mut pending = Pending::create(place)?;
+    let written = pending.file().write_all(content);
+    written.map_err(|source| pending.error(source))?;
+    pending.publish(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_is_not_published_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("sub/result");
+        drop(Pending::create(&place).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path().join("sub")).unwrap().count(), 0);
+        write(&place, b"whole", 0o644).unwrap();
+        assert_eq!(std::fs::read(&place).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_directory_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(dir.path(), b"", 0o644).unwrap_err();
+        assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    }
+}

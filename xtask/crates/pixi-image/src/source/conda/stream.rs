@@ -1,0 +1,429 @@
+//! Decodes an archive once and pushes what it holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rattler_conda_types::Subdir;
+use rattler_conda_types::package::FileMode;
+use rattler_conda_types::prefix_record::{PathType, PathsEntry};
+use sha2::Digest as _;
+
+use super::archive::{self, Part};
+use super::members::{self, Member, MemberKind};
+use super::places::Places;
+use super::record::{path_buf, paths_entry, record, sha256};
+use super::{CondaError, GENERATED_MTIME, IndexedPath, Kind, MAX_PATCHED, PackageIndex, Problem};
+use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
+use crate::model::{Digest, LockedPackage, Prefix};
+use crate::source::prefix::{replace_binary, replace_text};
+use crate::source::python::Python;
+
+/// What is copied at a time.
+const PIECE: usize = 128 << 10;
+
+/// Where a package goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement<'a> {
+    /// The environment's place in the image.
+    pub prefix: &'a Prefix,
+    /// The environment's python, which noarch python packages need.
+    pub python: Option<&'a Python>,
+    /// The environment's platform: the length of `#!` lines depends on it.
+    pub subdir: Subdir,
+    /// The new places of this package's paths that another package won; both relative to the environment.
+    pub moved: &'a BTreeMap<ImagePath, ImagePath>,
+}
+
+/// Pushes everything that `package` installs, each entry after its parent directories: listed directories, files in the
+/// order of the archive, entry points, the record. The entries are a function of the archive and the placement alone.
+pub fn stream(
+    archive: &Path,
+    package: &LockedPackage,
+    index: &PackageIndex,
+    placement: &Placement<'_>,
+    sink: &mut dyn EntrySink,
+) -> Result<(), CondaError> {
+    let linked = Linker::new(package, index, placement, sink).and_then(|linker| linker.link(archive));
+    linked.map_err(|problem| CondaError {
+        package: package.record.identifier.to_string(),
+        archive: Some(archive.to_owned()),
+        problem: problem.into(),
+    })
+}
+
+/// How far one of [`PackageIndex::paths`] is.
+#[derive(Clone)]
+enum State {
+    /// Not seen yet.
+    Pending,
+    /// An entry point takes its place.
+    Superseded,
+    /// A hard link whose content differs from its target's, as prefixes are replaced: for a second pass.
+    Deferred,
+    /// Pushed.
+    Pushed(Pushed),
+}
+
+/// What was pushed for a path.
+#[derive(Clone)]
+struct Pushed {
+    kind: EntryKind,
+    mode: Mode,
+    mtime: u32,
+    /// The length in the archive.
+    archived: u64,
+    /// The length in the image.
+    size: u64,
+    /// The digest in the image, where it was computed.
+    digest: Option<Digest>,
+}
+
+/// Pushes one package.
+struct Linker<'a> {
+    package: &'a LockedPackage,
+    index: &'a PackageIndex,
+    placement: &'a Placement<'a>,
+    prefix: ImagePath,
+    places: Places<'a>,
+    states: Vec<State>,
+    /// Every hard link of the archive, to the file at the end of the chain.
+    hardlinks: BTreeMap<ImagePath, ImagePath>,
+    /// Hard links for the second pass, by the file they lead to.
+    deferred: BTreeMap<ImagePath, Vec<usize>>,
+    /// The image's directories pushed so far.
+    directories: BTreeSet<ImagePath>,
+    records: Vec<PathsEntry>,
+    piece: Vec<u8>,
+    sink: &'a mut dyn EntrySink,
+}
+
+impl<'a> Linker<'a> {
+    fn new(
+        package: &'a LockedPackage,
+        index: &'a PackageIndex,
+        placement: &'a Placement<'a>,
+        sink: &'a mut dyn EntrySink,
+    ) -> Result<Self, Problem> {
+        let places = Places::new(index, package, placement.python)?;
+        let state = |place: &Option<_>| if place.is_some() { State::Pending } else { State::Superseded };
+        Ok(Self {
+            package,
+            index,
+            placement,
+            prefix: ImagePath::new(placement.prefix.relative())?,
+            states: places.files.iter().map(state).collect(),
+            places,
+            hardlinks: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            records: Vec::new(),
+            piece: vec![0; PIECE],
+            sink,
+        })
+    }
+
+    fn link(mut self, archive: &Path) -> Result<(), Problem> {
+        self.listed_directories()?;
+        members::each(archive::open(archive, Part::Contents)?, |member, content| {
+            self.member(member, content)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.deferred_hardlinks(archive)?;
+        let absent = |state: &State| matches!(state, State::Pending);
+        if let Some(at) = self.states.iter().position(absent) {
+            return Err(Problem::Absent(self.index.paths[at].path.clone()));
+        }
+        self.record_files();
+        self.entry_points()?;
+        let content = record(self.package, std::mem::take(&mut self.records))?;
+        let path = self.open_place(&self.places.record.clone())?;
+        push_file(self.sink, path, Mode::FILE, GENERATED_MTIME, &content).map_err(Problem::Sink)
+    }
+
+    /// The archive need not hold them: an empty directory is all in its name.
+    fn listed_directories(&mut self) -> Result<(), Problem> {
+        for at in 0..self.index.paths.len() {
+            if let (Some(Kind::Directory), Some(place)) = (self.index.paths[at].kind, self.places.files[at].clone()) {
+                let path = self.image_path(&place)?;
+                self.push_directory(path)?;
+                self.states[at] = State::Pushed(Pushed {
+                    kind: EntryKind::Directory,
+                    mode: Mode::EXECUTABLE,
+                    mtime: GENERATED_MTIME,
+                    archived: 0,
+                    size: 0,
+                    digest: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, member: Member, content: &mut dyn Read) -> Result<(), Problem> {
+        if let MemberKind::Hardlink(target) = &member.kind {
+            let target = self.hardlinks.get(target).unwrap_or(target).clone();
+            self.hardlinks.insert(member.path.clone(), target);
+        }
+        let Some(at) = self.index.position(&member.path) else { return Ok(()) };
+        check_kind(&self.index.paths[at], &member)?;
+        match (&self.states[at], &member.kind) {
+            (State::Superseded, _) | (_, MemberKind::Directory) => return Ok(()),
+            (State::Pending, _) => {}
+            (State::Deferred | State::Pushed(_), _) => return Err(Problem::Twice(member.path)),
+        }
+        match &member.kind {
+            MemberKind::Hardlink(_) => self.hardlink(at),
+            MemberKind::File if self.index.paths[at].placeholder.is_some() => {
+                let original = read_whole(&member, content)?;
+                self.push_patched(at, &member, original)
+            }
+            MemberKind::File => self.push_file(at, &member, content),
+            MemberKind::Symlink(target) => self.push_symlink(at, target.clone(), member.mtime),
+            MemberKind::Directory => Ok(()),
+        }
+    }
+
+    fn push_file(&mut self, at: usize, member: &Member, content: &mut dyn Read) -> Result<(), Problem> {
+        let listed = &self.index.paths[at];
+        check_size(listed, member.size)?;
+        let kind = EntryKind::File { size: member.size };
+        let (mode, mtime) = (Mode::normalized(member.mode), member.mtime);
+        self.push(at, kind.clone(), mode, mtime)?;
+        // Where the package gives no digest, the record must: as rattler's does.
+        let mut hash = listed.sha256.is_none().then(sha2::Sha256::new);
+        let mut left = member.size;
+        while left > 0 {
+            let read = content.read(&mut self.piece).map_err(Problem::Read)?; // an early end is an error, not 0
+            let bytes = &self.piece[..read];
+            if let Some(hash) = &mut hash {
+                hash.update(bytes);
+            }
+            self.sink.data(bytes).map_err(Problem::Sink)?;
+            left = left.saturating_sub(read as u64);
+        }
+        let digest = hash.map(|hash| Digest(hash.finalize().into()));
+        let size = member.size;
+        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived: size, size, digest });
+        Ok(())
+    }
+
+    /// A file whose content is in memory: with its placeholder replaced, if it has one.
+    fn push_patched(&mut self, at: usize, member: &Member, mut content: Vec<u8>) -> Result<(), Problem> {
+        let listed = &self.index.paths[at];
+        check_size(listed, member.size)?;
+        let prefix = self.placement.prefix.as_str();
+        let mtime = match &listed.placeholder {
+            None => member.mtime,
+            Some(placeholder) if placeholder.mode == FileMode::Text => {
+                content = replace_text(&content, &placeholder.text, prefix, self.placement.subdir);
+                self.index.patched_mtime
+            }
+            Some(placeholder) => {
+                replace_binary(&mut content, &placeholder.text, prefix)
+                    .map_err(|error| Problem::PrefixTooLong { path: listed.path.clone(), error })?;
+                self.index.patched_mtime
+            }
+        };
+        let kind = EntryKind::File { size: content.len() as u64 };
+        let mode = Mode::normalized(member.mode);
+        self.push(at, kind.clone(), mode, mtime)?;
+        self.sink.data(&content).map_err(Problem::Sink)?;
+        let (archived, size, digest) = (member.size, content.len() as u64, Some(Digest::of(&content)));
+        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived, size, digest });
+        Ok(())
+    }
+
+    /// The target is data: it is neither resolved here nor by any sink.
+    fn push_symlink(&mut self, at: usize, target: Vec<u8>, mtime: u32) -> Result<(), Problem> {
+        let size = target.len() as u64;
+        let (kind, mode) = (EntryKind::Symlink { target }, Mode::SYMLINK);
+        self.push(at, kind.clone(), mode, mtime)?;
+        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived: size, size, digest: None });
+        Ok(())
+    }
+
+    /// A hard link stays one if both names have the same content in the image too.
+    fn hardlink(&mut self, at: usize) -> Result<(), Problem> {
+        let listed = &self.index.paths[at];
+        let target = self.hardlinks[&listed.path].clone(); // `member` has just put it there
+        let Some(to) = self.index.position(&target) else { return self.defer(at, target) };
+        match (self.states[to].clone(), &self.places.files[to]) {
+            (State::Pushed(pushed), Some(place)) => match &pushed.kind {
+                EntryKind::Symlink { target } => self.push_symlink(at, target.clone(), pushed.mtime),
+                EntryKind::File { .. } if listed.placeholder == self.index.paths[to].placeholder => {
+                    check_size(listed, pushed.archived)?;
+                    let target = self.image_path(place)?;
+                    self.push(at, EntryKind::Hardlink { target }, pushed.mode, pushed.mtime)?;
+                    let digest = pushed.digest.or(self.index.paths[to].sha256);
+                    self.states[at] = State::Pushed(Pushed { digest, ..pushed });
+                    Ok(())
+                }
+                EntryKind::File { .. } => self.defer(at, target),
+                _ => Err(Problem::BadHardlink { path: listed.path.clone(), target }),
+            },
+            (State::Superseded, _) => self.defer(at, target),
+            _ => Err(Problem::BadHardlink { path: listed.path.clone(), target }),
+        }
+    }
+
+    fn defer(&mut self, at: usize, target: ImagePath) -> Result<(), Problem> {
+        self.states[at] = State::Deferred;
+        self.deferred.entry(target).or_default().push(at);
+        Ok(())
+    }
+
+    /// Reads the archive once more, for the content of hard links that became files of their own.
+    fn deferred_hardlinks(&mut self, archive: &Path) -> Result<(), Problem> {
+        if self.deferred.is_empty() {
+            return Ok(());
+        }
+        let mut deferred = std::mem::take(&mut self.deferred);
+        members::each(archive::open(archive, Part::Contents)?, |member, content| {
+            let Some(links) = deferred.remove(&member.path) else { return Ok(ControlFlow::Continue(())) };
+            match &member.kind {
+                MemberKind::Symlink(target) => {
+                    for at in links {
+                        self.push_symlink(at, target.clone(), member.mtime)?;
+                    }
+                }
+                MemberKind::File => {
+                    let original = read_whole(&member, content)?;
+                    for at in links {
+                        self.push_patched(at, &member, original.clone())?;
+                    }
+                }
+                _ => drop(deferred.insert(member.path, links)), // no content: refused below
+            }
+            Ok(if deferred.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        match deferred.pop_first() {
+            None => Ok(()),
+            Some((target, links)) => {
+                Err(Problem::BadHardlink { path: self.index.paths[links[0]].path.clone(), target })
+            }
+        }
+    }
+
+    /// Begins the entry of the listed path `at`.
+    fn push(&mut self, at: usize, kind: EntryKind, mode: Mode, mtime: u32) -> Result<(), Problem> {
+        let Some(place) = self.places.files[at].clone() else { return Ok(()) }; // superseded paths never come here
+        let path = self.open_place(&place)?;
+        self.sink.entry(&Entry { path, kind, mode, mtime }).map_err(Problem::Sink)
+    }
+
+    /// The image path of a place in the environment, with its parent directories pushed.
+    fn open_place(&mut self, place: &ImagePath) -> Result<ImagePath, Problem> {
+        let path = self.image_path(place)?;
+        if let Some(parent) = path.parent() {
+            self.push_directory(parent)?;
+        }
+        Ok(path)
+    }
+
+    /// Where a place ends up in the image: moved, if another package won it.
+    fn image_path(&self, place: &ImagePath) -> Result<ImagePath, Problem> {
+        let place = self.placement.moved.get(place).unwrap_or(place);
+        Ok(ImagePath::new(self.prefix.join(place).as_bytes())?)
+    }
+
+    /// Pushes a directory and those above it, each once in this package: its entries become layers of their own.
+    fn push_directory(&mut self, path: ImagePath) -> Result<(), Problem> {
+        let mut missing = Vec::new();
+        let mut next = Some(path);
+        while let Some(path) = next.filter(|path| !self.directories.contains(path)) {
+            next = path.parent();
+            missing.push(path);
+        }
+        for path in missing.into_iter().rev() {
+            self.directories.insert(path.clone());
+            let entry = Entry { path, kind: EntryKind::Directory, mode: Mode::EXECUTABLE, mtime: GENERATED_MTIME };
+            self.sink.entry(&entry).map_err(Problem::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what was pushed, as rattler does.
+    fn record_files(&mut self) {
+        for ((listed, state), place) in self.index.paths.iter().zip(&self.states).zip(&self.places.files) {
+            let (State::Pushed(pushed), Some(place)) = (state, place) else { continue };
+            let path_type = match (listed.kind, &pushed.kind) {
+                (Some(Kind::Symlink), _) | (None, EntryKind::Symlink { .. }) => PathType::SoftLink,
+                (Some(Kind::Directory), _) => PathType::Directory,
+                _ => PathType::HardLink,
+            };
+            let patched = listed.placeholder.as_ref().filter(|_| pushed.digest.is_some());
+            let size = if patched.is_some() { pushed.size } else { listed.size.unwrap_or(pushed.size) };
+            let moved = self.placement.moved.get(place);
+            self.records.push(PathsEntry {
+                original_path: moved.map(|_| path_buf(place)),
+                no_link: listed.no_link,
+                sha256: listed.sha256.map(sha256),
+                sha256_in_prefix: pushed.digest.filter(|digest| Some(*digest) != listed.sha256).map(sha256),
+                file_mode: patched.map(|placeholder| placeholder.mode),
+                prefix_placeholder: listed.placeholder.as_ref().map(|placeholder| placeholder.text.clone()),
+                ..paths_entry(moved.unwrap_or(place), path_type, size)
+            });
+        }
+    }
+
+    fn entry_points(&mut self) -> Result<(), Problem> {
+        let Some(python) = self.placement.python else { return Ok(()) };
+        for (place, entry_point) in std::mem::take(&mut self.places.entry_points) {
+            let script = python.entry_point_script(self.placement.prefix, entry_point);
+            let path = self.open_place(&place)?;
+            push_file(self.sink, path, Mode::EXECUTABLE, GENERATED_MTIME, &script).map_err(Problem::Sink)?;
+            let moved = self.placement.moved.get(&place);
+            let size = script.len() as u64;
+            self.records.push(PathsEntry {
+                original_path: moved.map(|_| path_buf(&place)),
+                sha256: Some(sha256(Digest::of(&script))),
+                ..paths_entry(moved.unwrap_or(&place), PathType::UnixPythonEntryPoint, size)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The content of a file that is patched in memory.
+fn read_whole(member: &Member, content: &mut dyn Read) -> Result<Vec<u8>, Problem> {
+    if member.size > MAX_PATCHED {
+        let what = format!("`{}`, which holds the placeholder of its prefix,", member.path);
+        return Err(Problem::TooLarge { what, limit: MAX_PATCHED });
+    }
+    let mut whole = Vec::new();
+    content.read_to_end(&mut whole).map_err(Problem::Read)?;
+    Ok(whole)
+}
+
+fn check_kind(listed: &IndexedPath, member: &Member) -> Result<(), Problem> {
+    let found = match member.kind {
+        MemberKind::File => "a file",
+        MemberKind::Directory => "a directory",
+        MemberKind::Symlink(_) => "a symbolic link",
+        MemberKind::Hardlink(_) => "a hard link",
+    };
+    let (listed_as, fits) = match (listed.kind, &member.kind) {
+        (Some(Kind::Directory), kind) => ("a directory", matches!(kind, MemberKind::Directory)),
+        // Every installer makes a symbolic link of a file that turns out to be one.
+        (Some(Kind::File) | None, kind) => ("a file", !matches!(kind, MemberKind::Directory)),
+        (Some(Kind::Symlink), kind) => {
+            ("a symbolic link", matches!(kind, MemberKind::Symlink(_) | MemberKind::Hardlink(_)))
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::OtherKind { path: listed.path.clone(), listed: listed_as, found })
+}
+
+/// Builders give a symbolic link the size of what it leads to, so only files are checked.
+fn check_size(listed: &IndexedPath, found: u64) -> Result<(), Problem> {
+    match listed.size {
+        Some(size) if size != found && listed.kind != Some(Kind::Symlink) => {
+            Err(Problem::OtherSize { path: listed.path.clone(), listed: size, found })
+        }
+        _ => Ok(()),
+    }
+}

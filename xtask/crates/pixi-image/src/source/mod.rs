@@ -1,0 +1,7 @@
+//! Where entries come from: one package format per file.
+
+pub mod app;
+pub mod base;
+pub mod conda;
+pub mod prefix;
+pub mod python;

@@ -1,0 +1,428 @@
+//! The same lock gives the same bytes, whoever builds it where and when; and both formats hold the same files.
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code)] // each test uses its part of it
+#[path = "support/machine.rs"]
+mod machine;
+#[allow(dead_code)]
+#[path = "support/packages.rs"]
+mod packages;
+#[allow(dead_code)]
+#[path = "support/web.rs"]
+mod web;
+#[allow(dead_code)]
+#[path = "support/workspace.rs"]
+mod workspace;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use packages::{Content, Format, Member, Package};
+use pixi_image::layout::ImageSource;
+use pixi_image::model::Digest;
+use rattler_conda_types::package::FileMode;
+use workspace::{OCI, SIF, Shelf, Workspace, base, stderr, succeeds};
+
+const PLACEHOLDER: &str = "/home/builder/placeholder_placeholder_placeholder_placeholder_placeholder_placeholder";
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(step).take(length).collect()
+}
+
+fn link(path: &str, target: &str) -> Member {
+    Member::new(path, Content::Symlink(target.to_owned()))
+}
+
+/// Everything that packages can hold and images must keep.
+fn varied() -> Shelf {
+    let script = format!("#!{PLACEHOLDER}/bin/python\nprint('{PLACEHOLDER}')\n");
+    let binary = [noise(500), format!("\0{PLACEHOLDER}/lib\0").into_bytes(), noise(200_000)].concat();
+    let python = Package::new(
+        "python",
+        [
+            Member::file("bin/python3.12", noise(9000)).executable(),
+            link("bin/python", "python3.12"),
+            Member::file("lib/python3.12/os.py", "import sys\n").mtime(1_600_000_000),
+            Member::file("lib/libpython3.12.so", binary).patched(PLACEHOLDER, FileMode::Binary).executable(),
+        ],
+    )
+    .version("3.12.4");
+    let pure = Package::new(
+        "pure",
+        [
+            Member::file("site-packages/pure/__init__.py", "def main(): pass\n"),
+            Member::file("python-scripts/old", script.clone()).patched(PLACEHOLDER, FileMode::Text).executable(),
+        ],
+    )
+    .noarch("python")
+    .entry_points(&["pure = pure:main", "another = pure:main"])
+    .depends(&["python"]);
+    let large = Package::new(
+        "large",
+        [
+            Member::file("lib/noise", noise(3_000_001)),
+            Member::file("lib/zeros", vec![0; 1_000_000]),
+            Member::file("lib/text", "all work and no play ".repeat(150_000)),
+            Member::file("lib/blocks", noise(4 * 128 * 1024)),
+            Member::file("lib/empty", ""),
+            Member::file("bin/patched", script).patched(PLACEHOLDER, FileMode::Text).executable(),
+            Member::file("etc/conda/activate.d/large.sh", "export LARGE=1\n"),
+            Member::file("etc/conda/env_vars.d/large.json", r#"{"B": "2", "A": "1"}"#),
+        ],
+    );
+    let links = Package::new(
+        "links",
+        [
+            Member::file("lib/first", noise(300_000)),
+            Member::new("lib/second", Content::Hardlink("lib/first".to_owned())),
+            Member::new("lib/third", Content::Hardlink("lib/first".to_owned())),
+            Member::file("lib/small", "small"),
+            Member::new("lib/smaller", Content::Hardlink("lib/small".to_owned())),
+            link("lib/away", "/usr/lib/libcuda.so"),
+            link("lib/near", "first"),
+        ],
+    )
+    .by_hand();
+    let clash =
+        Package::new("clash", [Member::file("lib/small", "another"), Member::new("share/nothing", Content::Directory)])
+            .depends(&["links"]);
+    let mut shelf = Shelf::default();
+    for (package, format) in [python, pure, large, links, clash].iter().zip(Format::ALL.into_iter().cycle()) {
+        shelf.add(package, format);
+    }
+    shelf
+}
+
+fn workspace_on_a_base() -> Workspace {
+    let workspace = Workspace::of(varied());
+    base(&workspace.work("base.tar"), "amd64", &[("bin/bash", "#!"), ("etc/motd", "hello"), ("usr/lib/x", "x")]);
+    fs::create_dir_all(workspace.work("app/sub/deep")).unwrap();
+    for name in ["z.py", "a.py", "sub/m.py", "sub/deep/data"] {
+        workspace.write(&format!("app/{name}"), name.as_bytes());
+    }
+    workspace
+}
+
+/// Puts `words` before the command.
+fn under(words: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(words[0]);
+    outer.args(&words[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
+    outer.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        outer.env(name, value.unwrap_or_default());
+    }
+    outer.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    outer
+}
+
+struct Variations {
+    workspace: Workspace,
+    right: [Digest; 2],
+}
+
+impl Variations {
+    /// Builds otherwise; both results must be the ones that are known.
+    #[track_caller]
+    fn check(&self, what: &str, command: &mut Command) {
+        self.workspace.forget_results();
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{what}: {}", stderr(&output));
+        assert_eq!(self.workspace.digests(), self.right, "{what} changes the image");
+    }
+
+    fn build(&self) -> Command {
+        self.workspace.build_on("./base.tar")
+    }
+
+    /// With a cache of its own.
+    fn cold(&self, name: &str) -> Command {
+        let mut build = self.build();
+        build.env("PIXI_IMAGE_CACHE", self.workspace.path("tmp").join(name));
+        build
+    }
+}
+
+#[test]
+fn one_lock_gives_the_same_bytes_whoever_builds_it_where_and_when() {
+    let workspace = workspace_on_a_base();
+    succeeds(&mut workspace.build_on("./base.tar"));
+    let right = workspace.digests();
+    let variations = Variations { workspace, right };
+    variations.check("a warm cache", &mut variations.build());
+    variations.check("a cold cache", &mut variations.cold("cold"));
+    for jobs in ["1", "3", "8", "32"] {
+        variations.check(&format!("-j{jobs}"), variations.cold(&format!("jobs-{jobs}")).args(["-j", jobs]));
+    }
+    let surroundings = [
+        ("TZ", "Pacific/Kiritimati"),
+        ("LANG", "tr_TR.UTF-8"),
+        ("LC_ALL", "C"),
+        ("HOME", "/nonexistent"),
+        ("USER", "x"),
+    ];
+    let mut elsewhere = variations.cold("surroundings");
+    variations.check("the environment", elsewhere.envs(surroundings));
+    for umask in ["077", "022", "000"] {
+        let script = format!("umask {umask}; exec \"$@\"");
+        let build = variations.cold(&format!("umask-{umask}"));
+        variations.check(&format!("umask {umask}"), &mut under(&["sh", "-c", &script, "sh"], &build));
+    }
+    another_directory(&variations);
+    files_of_another_age(&variations);
+    another_user(&variations);
+    another_clock(&variations);
+    another_file_system(&variations);
+}
+
+fn another_directory(variations: &Variations) {
+    let mut build = variations.cold("directory");
+    let work = |name: &str| variations.workspace.work(name).into_os_string();
+    let arguments: Vec<OsString> = build.get_args().map(|argument| argument.to_owned()).collect();
+    let mut moved = Command::new(build.get_program());
+    for argument in arguments {
+        let is_path =
+            variations.workspace.work(argument.to_str().unwrap()).exists() || argument == OCI || argument == SIF;
+        moved.arg(if is_path { work(argument.to_str().unwrap()) } else { argument });
+    }
+    moved.arg("--lock").arg(work("pixi.lock")).arg("--manifest").arg(work("pixi.toml"));
+    for (name, value) in build.env("XDG_CACHE_HOME", "/nonexistent").get_envs() {
+        moved.env(name, value.unwrap_or_default());
+    }
+    variations.check("another directory", moved.current_dir("/"));
+}
+
+/// Times and owners' permissions of inputs are the checkout's, not the author's.
+fn files_of_another_age(variations: &Variations) {
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for name in ["pixi.toml", "pixi.lock", "base.tar", "app/z.py", "app/sub/m.py"] {
+        let path = variations.workspace.work(name);
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    }
+    variations.check("times and permissions of the inputs", &mut variations.cold("age"));
+}
+
+fn another_user(variations: &Variations) {
+    if !machine::is_root() {
+        return eprintln!("skipped: only root can build as another user");
+    }
+    let directory = variations.workspace.directory.path();
+    let owned = ["work", "tmp", "home"].map(|name| variations.workspace.path(name));
+    variations.check("another user", &mut machine::as_ordinary_user(&variations.cold("user"), directory, &owned));
+}
+
+fn another_clock(variations: &Variations) {
+    if !Command::new("faketime").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: there is no faketime on this machine");
+    }
+    for time in ["2001-09-09 01:46:40", "2037-01-01 00:00:00"] {
+        let build = variations.cold(&format!("clock-{}", &time[..4]));
+        variations.check(time, &mut under(&["faketime", "-f", time], &build));
+    }
+}
+
+fn another_file_system(variations: &Variations) {
+    let Ok(directory) = tempfile::tempdir_in("/dev/shm") else {
+        return eprintln!("skipped: there is no /dev/shm on this machine");
+    };
+    let mut build = variations.cold("unused");
+    let places = [("--oci", "image.oci.tar"), ("--sif", "image.sif")].map(|(_, name)| directory.path().join(name));
+    let arguments: Vec<OsString> = build
+        .get_args()
+        .map(|argument| match argument {
+            argument if argument == OCI => places[0].clone().into_os_string(),
+            argument if argument == SIF => places[1].clone().into_os_string(),
+            argument => argument.to_owned(),
+        })
+        .collect();
+    let mut moved = Command::new(build.get_program());
+    moved.args(arguments).current_dir(variations.workspace.work(""));
+    for (name, value) in build.env("PIXI_IMAGE_CACHE", directory.path().join("cache")).get_envs() {
+        moved.env(name, value.unwrap_or_default());
+    }
+    succeeds(&mut moved);
+    assert_eq!(places.map(|place| Digest::of(&fs::read(place).unwrap())), variations.right, "another file system");
+}
+
+#[test]
+fn what_changes_the_image_changes_its_digest() {
+    let workspace = workspace_on_a_base();
+    let mut seen = vec![Vec::from(built(&mut workspace.build_on("./base.tar"), &workspace))];
+    seen.push(built(workspace.build_on("./base.tar").env("SOURCE_DATE_EPOCH", "1600000000"), &workspace).into());
+    seen.push(built(workspace.build_on("./base.tar").args(["--label", "a=b"]), &workspace).into());
+    seen.push(built(&mut workspace.build_on("scratch"), &workspace).into());
+    workspace.write("app/a.py", b"changed");
+    seen.push(built(&mut workspace.build_on("./base.tar"), &workspace).into());
+    let mut all: Vec<Digest> = seen.concat();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}
+
+fn built(command: &mut Command, workspace: &Workspace) -> [Digest; 2] {
+    workspace.forget_results();
+    succeeds(command);
+    workspace.digests()
+}
+
+/// What a reader sees at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Directory(u32, u64),
+    File(u32, u64, Digest),
+    Symlink(Vec<u8>),
+}
+
+type Tree = BTreeMap<Vec<u8>, Seen>;
+
+/// The layers of an OCI archive, unpacked as runtimes stack them. Also how many there are.
+fn oci_tree(place: &Path) -> (Tree, usize) {
+    let source = ImageSource::open(place).unwrap();
+    let image = source.image("amd64").unwrap();
+    let mut tree = Tree::new();
+    for descriptor in image.manifest.layers() {
+        let mut layer = tar::Archive::new(source.layer(descriptor).unwrap());
+        for entry in layer.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header();
+            let (mode, mtime, kind) = (header.mode().unwrap(), header.mtime().unwrap(), header.entry_type());
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+            let path = entry.path_bytes().trim_ascii_end().to_vec();
+            let path = path.strip_suffix(b"/").unwrap_or(&path).to_vec();
+            let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+            let seen = match kind {
+                tar::EntryType::Directory => Seen::Directory(mode, mtime),
+                tar::EntryType::Symlink => Seen::Symlink(target),
+                tar::EntryType::Link => tree[&target].clone(),
+                _ => {
+                    let mut content = Vec::new();
+                    entry.read_to_end(&mut content).unwrap();
+                    Seen::File(mode, mtime, Digest::of(&content))
+                }
+            };
+            tree.insert(path, seen);
+        }
+    }
+    (tree, image.manifest.layers().len())
+}
+
+/// The file system of a SIF, read by a library that did not write it.
+fn sif_tree(place: &Path) -> Tree {
+    let mut file = fs::File::open(place).unwrap();
+    let (start, size) = pixi_image::sif::find_squashfs(&mut file).unwrap();
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start)).unwrap();
+    file.take(size).read_to_end(&mut bytes).unwrap();
+    let filesystem = backhand::FilesystemReader::from_reader(BufReader::new(std::io::Cursor::new(bytes))).unwrap();
+    let mut tree = Tree::new();
+    for node in filesystem.files() {
+        let (mode, mtime) = (u32::from(node.header.permissions), u64::from(node.header.mtime));
+        let seen = match &node.inner {
+            backhand::InnerNode::Dir(_) => Seen::Directory(mode, mtime),
+            backhand::InnerNode::Symlink(link) => Seen::Symlink(link.link.as_os_str().as_bytes().to_vec()),
+            backhand::InnerNode::File(file) => {
+                let mut content = Vec::new();
+                filesystem.file(file).reader().read_to_end(&mut content).unwrap();
+                Seen::File(mode, mtime, Digest::of(&content))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((node.header.uid, node.header.gid), (0, 0));
+        tree.insert(node.fullpath.as_os_str().as_bytes()[1..].to_vec(), seen);
+    }
+    tree.remove(&b""[..]);
+    tree
+}
+
+/// Paths that only a SIF has: what Apptainer reads, and the places over which it mounts.
+fn is_of_apptainer(path: &[u8]) -> bool {
+    let in_root = [".exec", ".run", ".shell", ".test", "environment", "singularity"];
+    let skeleton = pixi_image::singularity::skeleton(0);
+    path.starts_with(b".singularity.d")
+        || in_root.iter().any(|name| name.as_bytes() == path)
+        || skeleton.iter().any(|(entry, _)| entry.path.as_bytes() == path)
+}
+
+/// Both formats hold the same files.
+fn assert_same_trees(workspace: &Workspace) -> (Tree, usize) {
+    let (oci, layers) = oci_tree(&workspace.work(OCI));
+    let sif = sif_tree(&workspace.work(SIF));
+    for (path, seen) in &oci {
+        assert_eq!(sif.get(path), Some(seen), "{}", String::from_utf8_lossy(path));
+    }
+    let mut parents: Vec<PathBuf> = Vec::new(); // directories that no entry of a layer names
+    for path in oci.keys() {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        parents.extend(path.ancestors().skip(1).map(Path::to_owned));
+    }
+    for path in sif.keys().filter(|path| !oci.contains_key(*path) && !is_of_apptainer(path)) {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        assert!(parents.contains(&path.to_owned()), "{} is in the SIF only", path.display());
+    }
+    (oci, layers)
+}
+
+#[test]
+fn both_formats_hold_the_same_files() {
+    let workspace = workspace_on_a_base();
+    for base in ["./base.tar", "scratch"] {
+        succeeds(&mut workspace.build_on(base));
+        let (tree, _) = assert_same_trees(&workspace);
+        let prefix = "app/.pixi/envs/default";
+        for path in [
+            "bin/pure",
+            "bin/another",
+            "bin/old",
+            "lib/third",
+            "__clobbers__/links/lib/small",
+            "conda-meta/pure-1.2.3-h0_0.json",
+        ] {
+            assert!(tree.contains_key(format!("{prefix}/{path}").as_bytes()), "{path}");
+        }
+    }
+}
+
+#[test]
+fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
+    let mut shelf = Shelf::default();
+    for number in 0..150 {
+        let name = format!("p{number:03}");
+        let members = [
+            Member::file(&format!("lib/{name}/large"), noise(1000 + number * 900)),
+            Member::file(&format!("lib/{name}/small"), format!("of {name}\n")),
+            Member::file("share/shared", format!("of {name}\n")),
+            link(&format!("lib/{name}/link"), "small"),
+        ];
+        // Every tenth ships what others ship too.
+        let members = members.into_iter().filter(|member| number % 10 == 0 || member.path != "share/shared");
+        shelf.add(&Package::new(&name, members.collect::<Vec<_>>()), Format::ALL[number % 2]);
+    }
+    let workspace = Workspace::of(shelf);
+    base(&workspace.work("base.tar"), "amd64", &[("bin/sh", "#!")]);
+    succeeds(&mut workspace.build_on("./base.tar"));
+    let right = workspace.digests();
+    let (tree, layers) = assert_same_trees(&workspace);
+    assert!((50..=100).contains(&layers), "{layers} layers");
+    let records = tree.keys().filter(|path| path.starts_with(b"app/.pixi/envs/default/conda-meta/p")).count();
+    assert!(records >= 150, "{records} records");
+    fs::remove_dir_all(workspace.path("cache")).unwrap();
+    assert_eq!(built(workspace.build_on("./base.tar").args(["-j", "8"]), &workspace), right);
+}

@@ -1,0 +1,118 @@
+//! A conda channel made on the spot.
+
+use std::collections::BTreeMap;
+
+use pixi_image::model::Digest;
+use serde_json::{Value, json};
+
+use crate::web::{Answer, Web};
+
+/// A channel: what its `repodata.json` files say. Archives are any bytes, for nothing here unpacks them.
+#[derive(Default)]
+pub struct Channel {
+    subdirs: BTreeMap<String, BTreeMap<String, Value>>,
+    archives: BTreeMap<String, Vec<u8>>,
+}
+
+impl Channel {
+    /// Adds `name-version-build` that needs `depends`.
+    pub fn package(mut self, subdir: &str, identity: &str, depends: &[&str]) -> Self {
+        let mut parts = identity.rsplitn(3, '-');
+        let (build, version, name) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+        let bytes = format!("the archive of {subdir}/{identity}").repeat(500).into_bytes();
+        let mut record = json!({
+            "name": name, "version": version, "build": build, "build_number": 0, "subdir": subdir,
+            "depends": depends, "sha256": Digest::of(&bytes).hex(), "size": bytes.len(), "timestamp": 1_700_000_000_000_u64,
+        });
+        if subdir == "noarch" {
+            record["noarch"] = json!("python");
+        }
+        let file = format!("{identity}.conda");
+        self.archives.insert(format!("{subdir}/{file}"), bytes);
+        self.subdirs.entry(subdir.to_owned()).or_default().insert(file, record);
+        self
+    }
+
+    /// Serves it below `/channel/`.
+    pub fn serve(&self, web: &Web) {
+        web.set("/channel/noarch/repodata.json", vec![Answer::Bytes(self.repodata("noarch"))]);
+        for subdir in self.subdirs.keys() {
+            web.set(&format!("/channel/{subdir}/repodata.json"), vec![Answer::Bytes(self.repodata(subdir))]);
+        }
+        for (path, bytes) in &self.archives {
+            web.set(&format!("/channel/{path}"), vec![Answer::Bytes(bytes.clone())]);
+        }
+    }
+
+    pub fn repodata(&self, subdir: &str) -> Vec<u8> {
+        let none = BTreeMap::new();
+        let packages = self.subdirs.get(subdir).unwrap_or(&none);
+        json!({"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages, "repodata_version": 1})
+            .to_string()
+            .into_bytes()
+    }
+
+    /// The packages that the exercise needs.
+    pub fn exercise() -> Self {
+        let mut channel = Self::default()
+            .package("noarch", "typing-extensions-4.0-pyhd_0", &["python >=3.9"])
+            .package("noarch", "cuda-version-12.9-h_0", &[])
+            .package("noarch", "cuda-version-13.0-h_0", &[]);
+        for subdir in ["linux-64", "osx-arm64", "win-64"] {
+            channel = channel
+                .package(subdir, "python-3.12.1-0_cpython", &[])
+                .package(subdir, "python-3.13.1-0_cpython", &[])
+                .package(subdir, "pytorch-2.8.0-cpu_1", &["python >=3.12,<3.13.0a0", "typing-extensions"])
+                .package(subdir, "pytorch-2.7.0-cpu_1", &["python >=3.12,<3.13.0a0", "typing-extensions"])
+                .package(subdir, "pytorch-cpu-2.8.0-cpu_1", &["pytorch 2.8.0 cpu*"]);
+        }
+        for subdir in ["linux-64", "win-64"] {
+            channel = channel
+                .package(
+                    subdir,
+                    "pytorch-2.8.0-cuda129_1",
+                    &["python >=3.12,<3.13.0a0", "__cuda", "cuda-version >=12,<13"],
+                )
+                .package(
+                    subdir,
+                    "pytorch-2.8.0-cuda130_1",
+                    &["python >=3.12,<3.13.0a0", "__cuda >=13", "cuda-version >=13"],
+                )
+                .package(subdir, "pytorch-gpu-2.8.0-cuda129_1", &["pytorch 2.8.0 cuda129*"])
+                .package(subdir, "pytorch-gpu-2.8.0-cuda130_1", &["pytorch 2.8.0 cuda130*"]);
+        }
+        channel
+    }
+}
+
+/// The manifest of the exercise with a channel at `url`.
+pub fn exercise(url: &str) -> String {
+    format!(
+        r#"[workspace]
+channels = ["{url}"]
+name = "cuda-exercise"
+platforms = ["linux-64", "osx-arm64", "win-64"]
+version = "0.1.0"
+
+[tasks]
+
+[dependencies]
+
+[feature.cpu.dependencies]
+pytorch-cpu = ">=2.8.0,<3"
+
+[feature.gpu.system-requirements]
+cuda = "12"
+
+[feature.gpu.target.linux-64.dependencies]
+pytorch-gpu = ">=2.8.0,<3"
+
+[feature.gpu.target.win-64.dependencies]
+pytorch-gpu = ">=2.8.0,<3"
+
+[environments]
+cpu = ["cpu"]
+gpu = ["gpu"]
+"#
+    )
+}
