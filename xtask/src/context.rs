@@ -1,0 +1,305 @@
+//! Every effect passes here: processes, files, the environment, the clock.
+
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use xshell::Shell;
+
+use crate::command_line::CommandLine;
+use crate::options::Options;
+use crate::ui::Ui;
+
+/// The repository, the options, and the way to act on the machine.
+pub struct Context {
+    shell: Shell,
+    root: PathBuf,
+    target: PathBuf,
+    /// What was typed.
+    pub options: Options,
+    /// The way to speak.
+    pub ui: Ui,
+}
+
+/// A command ended with another exit code than 0, after it said why.
+#[derive(Debug)]
+pub struct Ended {
+    command: String,
+    /// The exit code; 128 + the signal's number when a signal ended it.
+    pub code: i32,
+}
+
+impl std::error::Error for Ended {}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` ended with exit code {}; what it said stands above", self.command, self.code)
+    }
+}
+
+/// What a command wrote, and how it ended.
+pub struct Output {
+    /// Standard output, as text.
+    pub stdout: String,
+    /// Standard error, as text; empty where it went to the terminal.
+    pub stderr: String,
+    /// The exit code.
+    pub code: i32,
+}
+
+impl Context {
+    /// Prepares commands to run in the repository's root.
+    pub fn new(options: Options) -> Result<Self> {
+        let root = project_root()?;
+        let shell = Shell::new().context("find the current directory")?;
+        shell.change_dir(&root);
+        if options.plain {
+            // How things look is not part of a command, so these are not shown with it.
+            shell.set_var("NO_COLOR", "1");
+            shell.set_var("CARGO_TERM_COLOR", "never");
+            shell.set_var("CARGO_TERM_PROGRESS_WHEN", "never");
+        }
+        let target = root.join(env::var_os("CARGO_TARGET_DIR").map_or(PathBuf::from("target"), PathBuf::from));
+        Ok(Self { shell, root, target, ui: Ui::new(&options), options })
+    }
+
+    /// The target directory: cargo's, and all that is made here.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A path as typed, from the repository's root.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A path as it is typed in the repository's root.
+    pub fn typed(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.root).ok().filter(|inside| !inside.as_os_str().is_empty());
+        let text = inside.unwrap_or(path).display().to_string();
+        if cfg!(windows) { text.replace('\\', "/") } else { text }
+    }
+
+    /// An environment variable that is set to something.
+    pub fn env(&self, name: &str) -> Option<PathBuf> {
+        env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// The moment, to measure from.
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Whether a program is on `PATH`.
+    pub fn on_path(&self, program: &str) -> bool {
+        let name = format!("{program}{}", env::consts::EXE_SUFFIX);
+        env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|directory| directory.join(&name).is_file()))
+    }
+
+    /// Shows and runs a command with this process's streams; another exit code than 0 is an error. A dry run only shows it.
+    pub fn execute(&self, line: &CommandLine) -> Result<()> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let status = self.command(line).status().map_err(|error| cannot_start(line, &error))?;
+        ended(line, code(status))
+    }
+
+    /// Shows and runs a command and takes its standard output; nothing in a dry run.
+    pub fn read(&self, line: &CommandLine) -> Result<Option<String>> {
+        let output = self.output(line, Stdio::inherit())?;
+        output.map(|output| ended(line, output.code).map(|()| output.stdout)).transpose()
+    }
+
+    /// Shows and runs a command and takes all that it wrote, however it ended; nothing in a dry run.
+    pub fn ask(&self, line: &CommandLine) -> Result<Option<Output>> {
+        self.output(line, Stdio::piped())
+    }
+
+    fn output(&self, line: &CommandLine, stderr: Stdio) -> Result<Option<Output>> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn();
+        let output = started.and_then(Child::wait_with_output).map_err(|error| cannot_start(line, &error))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Some(Output { stdout: text(output.stdout), stderr: text(output.stderr), code: code(output.status) }))
+    }
+
+    /// Shows a command and becomes it, so that signals, terminal and exit code are the command's own.
+    pub fn replace(&self, line: &CommandLine) -> Result<()> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(());
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::CommandExt;
+            Err(cannot_start(line, &self.command(line).exec()))
+        }
+        #[cfg(not(unix))]
+        {
+            let status = self.command(line).status().map_err(|error| cannot_start(line, &error))?;
+            std::process::exit(code(status))
+        }
+    }
+
+    /// Shows and starts a server that prints its address as the first line and ends with its standard input.
+    pub fn serve(&self, line: &CommandLine) -> Result<Option<Server>> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let started = self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = started.map_err(|error| cannot_start(line, &error))?;
+        let stdin = process.stdin.take();
+        let mut address = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut address).with_context(|| format!("read from {}", line.short()))?;
+        }
+        let mut server = Server { process, stdin, address: address.trim().to_owned() };
+        if server.address.is_empty() {
+            drop(server.stdin.take());
+            let status = server.process.wait().with_context(|| format!("wait for {}", line.short()))?;
+            ended(line, code(status))?;
+            bail!("`{}` ended without serving anything", line.short());
+        }
+        Ok(Some(server))
+    }
+
+    fn command(&self, line: &CommandLine) -> Command {
+        self.shell.cmd(line.executable()).args(line.arguments()).into()
+    }
+
+    /// Reads a text file.
+    pub fn read_file(&self, path: &Path) -> Result<String> {
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", self.typed(path)))
+    }
+
+    /// The size of a file in bytes, where it is there.
+    pub fn size(&self, path: &Path) -> Option<u64> {
+        fs::metadata(path).ok().map(|metadata| metadata.len())
+    }
+
+    /// Makes a file visible whole: written beside its place, synced, renamed. A dry run only says so.
+    pub fn publish(&self, path: &Path, content: &[u8]) -> Result<()> {
+        if self.options.dry_run {
+            self.ui.would(format_args!("writes {}", self.typed(path)));
+            return Ok(());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
+            let mut file = fs::File::create(&partial)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&partial, path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&partial); // nothing half-written stays, whatever stopped the write
+            let hint = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "\n  hint: free some space there",
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    "\n  hint: make the place writable for you"
+                }
+                _ => "",
+            };
+            anyhow!("cannot write {}: {error}{hint}", self.typed(path))
+        })
+    }
+
+    /// Makes `to` a copy of the directory `from`; no `from` makes an empty directory. A dry run only says so.
+    pub fn mirror(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.options.dry_run {
+            self.ui.would(format_args!("copies {} to {}", self.typed(from), self.typed(to)));
+            return Ok(());
+        }
+        self.remove(to)?;
+        fs::create_dir_all(to).with_context(|| format!("cannot make {}", self.typed(to)))?;
+        for file in self.files(from)? {
+            let (from, to) = (from.join(&file), to.join(&file));
+            let made = fs::create_dir_all(to.parent().unwrap_or(&self.root)).and_then(|()| fs::copy(&from, &to));
+            made.with_context(|| format!("cannot copy {} to {}", self.typed(&from), self.typed(&to)))?;
+        }
+        Ok(())
+    }
+
+    /// The files below a directory, relative to it, in the order of their names; none when it is not there.
+    pub fn files(&self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut pending = vec![PathBuf::new()];
+        while let Some(below) = pending.pop() {
+            let entries = match fs::read_dir(directory.join(&below)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound && below.as_os_str().is_empty() => break,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot list {}", self.typed(&directory.join(&below))));
+                }
+            };
+            for entry in entries {
+                let entry = entry.with_context(|| format!("cannot list {}", self.typed(&directory.join(&below))))?;
+                let path = below.join(entry.file_name());
+                if directory.join(&path).is_dir() { pending.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Removes a file or a whole directory; nothing is there afterwards.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        self.shell.remove_path(path).with_context(|| format!("cannot remove {}", self.typed(path)))
+    }
+}
+
+/// A server that lives as long as this value.
+pub struct Server {
+    process: Child,
+    stdin: Option<ChildStdin>,
+    /// What it printed first.
+    pub address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.process.kill(); // it may be gone already
+        let _ = self.process.wait();
+    }
+}
+
+fn project_root() -> Result<PathBuf> {
+    // cargo says at run time where the manifest is; what was compiled in may name a checkout that has moved.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = manifest.parent().filter(|root| root.is_dir());
+    root.map(Path::to_owned)
+        .ok_or_else(|| anyhow!("the repository {} is gone\n  hint: run `cargo xtask` inside of it", manifest.display()))
+}
+
+fn ended(line: &CommandLine, code: i32) -> Result<()> {
+    if code == 0 { Ok(()) } else { Err(Ended { command: line.short(), code }.into()) }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return 128 + signal;
+    }
+    status.code().unwrap_or(1)
+}
+
+fn cannot_start(line: &CommandLine, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        ErrorKind::NotFound => "\n  hint: it is not there; is it installed and on PATH?",
+        ErrorKind::PermissionDenied => "\n  hint: it must be executable for you",
+        _ => "",
+    };
+    anyhow!("cannot start {}: {error}{hint}", line.executable().display())
+}

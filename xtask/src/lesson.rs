@@ -1,0 +1,10 @@
+//! The lesson's own files, embedded: never the working copy, or a learner's edits would become the reference.
+
+use include_dir::{Dir, include_dir};
+
+static LESSON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/lesson");
+
+/// The text of a file of `xtask/lesson/`; none when there is no such file.
+pub fn text(path: &str) -> Option<&'static str> {
+    LESSON.get_file(path)?.contents_utf8()
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask`: maps results to exit codes.
+
+mod cli;
+mod command_line;
+mod commands;
+mod context;
+mod engine;
+mod engines;
+mod exercise;
+mod external;
+mod lesson;
+mod manifest_edit;
+mod options;
+mod pins;
+mod rehearsal;
+mod session;
+mod source;
+mod stamp;
+mod step;
+mod steps;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The options that every command takes.
+
+use std::path::PathBuf;
+
+use crate::pins;
+
+/// Where packages and the base image come from, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SourceChoice {
+    /// conda-forge where it can be reached, else the rehearsal.
+    Auto,
+    /// conda-forge and the registry of the base image.
+    CondaForge,
+    /// A channel and a base image made from Debian's mirror.
+    Rehearsal,
+}
+
+/// The common options, as typed. Paths are relative to the repository's root, where every printed command can be typed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Options {
+    /// Environment of pixi.toml that goes into the image
+    #[arg(long = "env", value_name = "NAME", default_value = "gpu", global = true, value_parser = environment_name)]
+    pub environment: String,
+    /// Program that builds, tests and runs images
+    #[arg(long, value_name = "ENGINE", default_value = "auto", global = true)]
+    pub engine: String,
+    /// Where packages and the base image come from
+    #[arg(long, value_name = "SOURCE", default_value = "auto", global = true)]
+    pub source: SourceChoice,
+    /// Directory of the exercise
+    #[arg(long, value_name = "DIR", default_value = "cuda-exercise", global = true)]
+    pub workspace: PathBuf,
+    /// Base image: a registry reference or an OCI archive
+    #[arg(long, value_name = "REF", global = true)]
+    pub base: Option<String>,
+    /// Debian mirror of the rehearsal (default: the one in this machine's apt sources)
+    #[arg(long, value_name = "URL", global = true)]
+    pub debian_mirror: Option<String>,
+    /// Port of the rehearsal's channel; it stands in the lock
+    #[arg(long, value_name = "PORT", default_value_t = pins::REHEARSAL_PORT, global = true)]
+    pub rehearsal_port: u16,
+    /// Use only what is on this machine already
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Print the commands, run nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// No colours, no progress bars
+    #[arg(long, global = true)]
+    pub plain: bool,
+    /// Print results and errors only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say why each step runs or not
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+/// Environment names become file names and image tags: nothing else than pixi allows may come through.
+fn environment_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("an environment's name holds lower-case letters, digits and dashes".to_owned())
+    }
+}

@@ -1,0 +1,63 @@
+//! The rehearsal's places and its channel's server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::context::{Context, Server};
+use crate::external::{Program, Programs};
+
+/// What `--source rehearsal` uses, all of it below the target directory.
+pub struct Rehearsal {
+    directory: PathBuf,
+    port: u16,
+}
+
+impl Rehearsal {
+    /// The places of this run.
+    pub fn new(cx: &Context) -> Self {
+        Self { directory: cx.target().join("rehearsal"), port: cx.options.rehearsal_port }
+    }
+
+    /// The directory that holds the source and the copies of workspaces.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What `rehearsal make` writes.
+    pub fn source(&self) -> PathBuf {
+        self.directory.join("source")
+    }
+
+    /// The conda channel.
+    pub fn channel(&self) -> PathBuf {
+        self.source().join("channel")
+    }
+
+    /// The base image, an OCI archive.
+    pub fn base(&self) -> PathBuf {
+        self.source().join("base.oci.tar")
+    }
+
+    /// The address of the served channel. It stands in the lock, hence in the images, and so is the same everywhere.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Serves the channel until the returned value goes; nothing in a dry run.
+    pub fn serve(&self, cx: &Context, programs: &Programs<'_>) -> Result<Option<Server>> {
+        let channel = self.channel();
+        if !cx.options.dry_run && !channel.is_dir() {
+            bail!("there is no channel in {}\n  hint: `cargo xtask rehearse` makes it", cx.typed(&channel));
+        }
+        cx.ui.aside("in the background, until the command after it has ended:");
+        let line = programs.command(Program::Rehearsal)?.arg("serve").option("--channel", cx.typed(&channel));
+        let server = cx.serve(&line.option("--port", self.port.to_string()))?;
+        match &server {
+            Some(server) if server.address.trim_end_matches('/') != self.url() => {
+                bail!("the channel is served at {}, but the copy's pixi.toml says {}", server.address, self.url())
+            }
+            _ => Ok(server),
+        }
+    }
+}

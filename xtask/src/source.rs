@@ -1,0 +1,84 @@
+//! Where packages and the base image come from, and how `auto` decides it.
+
+use anyhow::Result;
+
+use crate::context::Context;
+use crate::external::{Program, Programs};
+use crate::options::SourceChoice;
+use crate::pins;
+use crate::rehearsal::Rehearsal;
+
+/// The source that is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// conda-forge and the registry of the base image.
+    CondaForge,
+    /// A channel and a base image made from Debian's mirror.
+    Rehearsal,
+}
+
+impl Source {
+    /// The name that `--source` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CondaForge => "conda-forge",
+            Self::Rehearsal => "rehearsal",
+        }
+    }
+}
+
+/// Settles `choice`, and says what was settled and why.
+pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Result<Source> {
+    let source = match choice {
+        SourceChoice::CondaForge => return Ok(Source::CondaForge),
+        SourceChoice::Rehearsal => {
+            cx.ui.note(
+                "Source: rehearsal. Packages and base are made from Debian's mirror; your files are not touched.",
+            );
+            return Ok(Source::Rehearsal);
+        }
+        SourceChoice::Auto if cx.options.offline => offline(cx),
+        SourceChoice::Auto => probe(cx, programs)?,
+    };
+    if source == Source::CondaForge {
+        cx.ui.note("Source: conda-forge.");
+    }
+    Ok(source)
+}
+
+/// Without a network there is what an earlier run has brought.
+fn offline(cx: &Context) -> Source {
+    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
+    if !locked && Rehearsal::new(cx).base().is_file() {
+        announce(cx, "with --offline, because it is here and the exercise has no pixi.lock of conda-forge yet");
+        return Source::Rehearsal;
+    }
+    Source::CondaForge
+}
+
+fn probe(cx: &Context, programs: &Programs<'_>) -> Result<Source> {
+    let line = programs.command(Program::PixiImage)?.arg("probe").args(pins::REACHABLE);
+    let Some(answer) = cx.ask(&line.option("--timeout", pins::PROBE_SECONDS.to_string()))? else {
+        cx.ui.would("the commands below hold when both answer; `--source rehearsal` shows the others");
+        return Ok(Source::CondaForge);
+    };
+    if answer.code == 0 {
+        return Ok(Source::CondaForge);
+    }
+    // One line an address, `unreachable<TAB>address<TAB>reason`; anything else that was said is shown as it is.
+    let lines = answer.stdout.lines().chain(answer.stderr.lines()).filter(|line| !line.starts_with("reachable\t"));
+    let reasons = lines.map(|line| line.strip_prefix("unreachable\t").unwrap_or(line).replace('\t', ": "));
+    let reasons: String = reasons.map(|reason| format!("\n    {reason}")).collect();
+    announce(cx, &format!("because conda-forge or the base's registry is out of reach:{reasons}"));
+    Ok(Source::Rehearsal)
+}
+
+fn announce(cx: &Context, why: &str) {
+    cx.ui.announce(format_args!(
+        "REHEARSAL, {why}\n  \
+         A real Python and a real PyTorch (CPU) come from Debian's mirror instead, as a conda channel and a base image of our own.\n  \
+         It works on a copy below {}; your files are not touched. The images are named and labelled `rehearsal`.\n  \
+         `--source conda-forge` insists on the real packages.",
+        cx.typed(Rehearsal::new(cx).directory())
+    ));
+}

@@ -1,0 +1,111 @@
+//! `run`: a command in the image, by default the lesson's script.
+
+use anyhow::Result;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::context::Context;
+use crate::engine::Format;
+use crate::exercise::Workspace;
+use crate::external::Program;
+use crate::options::SourceChoice;
+use crate::pins;
+use crate::session::{self, Session};
+use crate::source::Source;
+use crate::stamp::Input;
+use crate::step::{Row, Step, Task};
+
+/// The step.
+pub struct Run;
+
+// What `run` takes.
+#[derive(clap::Args)]
+struct Arguments {
+    /// Command to run in the image [default: python /app/src/torch_detect_GPU.py]
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl Step for Run {
+    fn name(&self) -> &'static str {
+        "run"
+    }
+
+    fn about(&self) -> &'static str {
+        "Run a command in the image, by default the script"
+    }
+
+    fn why(&self) -> &'static str {
+        "What ran here runs the same on any Linux machine with a container runtime, and finds the GPU where there is one."
+    }
+
+    fn lesson(&self) -> &'static str {
+        "docker run --rm --gpus all <name:tag> python /app/src/torch_detect_GPU.py"
+    }
+
+    fn takes_format(&self) -> bool {
+        true
+    }
+
+    fn source(&self, cx: &Context) -> Result<SourceChoice> {
+        source_of_images(cx)
+    }
+
+    fn arguments(&self, command: Command) -> Command {
+        Arguments::augment_args(command)
+    }
+
+    fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
+        let task = |format| {
+            let inputs = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
+            Task::new(session, self, Some(format), inputs.to_vec(), Vec::new())
+        };
+        Ok(Format::ALL.into_iter().map(task).collect())
+    }
+
+    fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
+        let (cx, engine) = (session.cx, session.engine()?);
+        let mut rows = Vec::new();
+        for task in tasks {
+            let Some(format) = task.format else { continue };
+            let clock = cx.now();
+            let line = engine.run(&session.programs, &image(session, format)?, &default_command())?;
+            let output = cx.read(&line)?;
+            let row = Row::new(task, engine.name(), "exit code 0", Some(clock.elapsed()));
+            rows.push(Row { output, ..row });
+        }
+        Ok(rows)
+    }
+
+    /// By itself it becomes the command: terminal, signals and exit code are the command's.
+    fn run_typed(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
+        let typed = Arguments::from_arg_matches(arguments)?.command;
+        let command = if typed.is_empty() { default_command() } else { typed };
+        for format in tasks.iter().filter_map(|task| task.format) {
+            let image = image(session, format)?;
+            session.cx.replace(&session.engine()?.run(&session.programs, &image, &command)?)?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// What runs when no command is given.
+pub fn default_command() -> Vec<String> {
+    vec!["python".to_owned(), format!("/app/src/{}", pins::SCRIPT_NAME)]
+}
+
+/// An image that was built says by itself where it came from: no network is needed to test or run it.
+pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
+    if cx.options.source != SourceChoice::Auto {
+        return Ok(cx.options.source);
+    }
+    let workspace = Workspace::new(cx.resolve(&cx.options.workspace))?;
+    let built = |source| Format::ALL.iter().any(|format| session::image(cx, &workspace, source, *format).is_file());
+    let only_rehearsed = !built(Source::CondaForge) && built(Source::Rehearsal);
+    Ok(if only_rehearsed { SourceChoice::Rehearsal } else { SourceChoice::CondaForge })
+}
+
+fn image(session: &Session<'_>, format: Format) -> Result<String> {
+    let image = session.image(format);
+    session.require(&image, &format!("build {}", format.name()))?;
+    Ok(session.cx.typed(&image))
+}

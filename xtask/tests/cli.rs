@@ -1,0 +1,308 @@
+//! The command line as learners meet it: what it prints, what it runs, and what it leaves.
+#![cfg(unix)]
+
+mod support;
+
+use std::fs;
+
+use support::{Repository, golden};
+
+const SCRIPT: &str = "cuda-exercise/app/torch_detect_GPU.py";
+
+#[test]
+fn the_help_says_what_there_is() {
+    let repository = Repository::new("help");
+    golden("help", &repository.xtask(&["-h"]).stdout());
+    for step in ["fetch", "edit", "lock", "build", "test", "run", "rehearse"] {
+        let help = repository.xtask(&[step, "--help"]).stdout();
+        golden(&format!("help-{step}"), help.split("\nCommon options:").next().unwrap());
+    }
+}
+
+#[test]
+fn a_dry_run_prints_the_commands_and_runs_none() {
+    let repository = Repository::new("dry-run");
+    let lines: [(&str, &[&str]); 9] = [
+        ("all", &["all"]),
+        ("all-rehearsal", &["all", "--source", "rehearsal", "--debian-mirror", "http://mirror.example/debian"]),
+        ("all-rehearsal-offline", &["all", "--source", "rehearsal", "--offline"]),
+        ("fetch", &["fetch", "--source", "conda-forge", "--url", "http://mirror.example/x.py", "--force"]),
+        ("edit", &["edit", "--platform-style", "rich"]),
+        ("lock", &["lock", "--source", "conda-forge", "--check"]),
+        ("build-oci", &["build", "oci", "--source", "conda-forge", "--env", "cpu", "--base", "scratch"]),
+        ("test-sif", &["test", "sif"]),
+        ("run", &["run", "docker", "--", "python", "-c", "print('it works')"]),
+    ];
+    for (name, arguments) in lines {
+        let run = repository.xtask(
+            &[arguments.first().copied().unwrap(), "--dry-run"]
+                .iter()
+                .chain(&arguments[1..])
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        golden(&format!("dry-run-{name}"), &run.stdout());
+    }
+    assert!(repository.calls().is_empty());
+    assert!(!repository.path("target").exists());
+    assert!(!repository.path("cuda-exercise/app").exists());
+}
+
+#[test]
+fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
+    let repository = Repository::new("all").online();
+    let first = repository.xtask(&["all"]);
+    let stdout = first.stdout();
+    assert_eq!(
+        repository.asked(),
+        ["probe", "fetch", "lock", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+    );
+    for row in
+        ["fetch  ", "edit  ", "lock  ", "build docker  ", "build apptainer  ", "test docker  ", "run apptainer  "]
+    {
+        assert!(stdout.contains(&format!("\n{row}")), "{row} in {stdout}");
+    }
+    assert!(stdout.contains("12.0 MB") && stdout.contains("with the above"), "{stdout}");
+    assert_eq!(stdout.matches("    PyTorch has no active GPU").count(), 2, "{stdout}");
+    assert!(
+        first.stderr().contains("$ programs/pixi-image build --lock cuda-exercise/pixi.lock"),
+        "{}",
+        first.stderr()
+    );
+
+    let second = repository.xtask(&["all"]).stdout();
+    assert_eq!(second, "There is nothing to do: every step is done.\n");
+    assert_eq!(repository.asked(), ["pixi-image probe"]);
+    let status = repository.xtask(&["status"]).stdout();
+    assert!(!status.contains("to do"), "{status}");
+}
+
+#[test]
+fn all_goes_on_where_it_stopped() {
+    let repository = Repository::new("resume").online();
+    repository.write("programs/fail-build", "");
+    let stopped = repository.xtask(&["all"]);
+    stopped.ends(1);
+    assert!(stopped.stderr().contains("error: build cannot\n"), "{}", stopped.stderr());
+    assert!(
+        stopped.stderr().ends_with(
+            "error: build docker, build apptainer: `programs/pixi-image build` ended with exit code 1; \
+             what it said stands above\n"
+        ),
+        "{}",
+        stopped.stderr()
+    );
+    repository.calls();
+    repository.remove("programs/fail-build");
+    repository.xtask(&["all"]).ends(0);
+    assert_eq!(
+        repository.asked(),
+        ["probe", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+    );
+}
+
+#[test]
+fn what_changed_is_done_again_and_nothing_else() {
+    let repository = Repository::new("changed").online();
+    repository.xtask(&["all"]).ends(0);
+    repository.calls();
+
+    repository.remove("target/containers/cuda-exercise-gpu.sif");
+    repository.xtask(&["all"]).ends(0);
+    let calls = repository.calls();
+    assert!(calls[1].contains("--sif") && !calls[1].contains("--oci"), "{calls:?}");
+    assert_eq!(calls.len(), 4, "probe, build, test and run of one image: {calls:?}");
+
+    repository.write("cuda-exercise/app/mine.py", "print(1)\n");
+    repository.xtask(&["all"]).ends(0);
+    assert_eq!(
+        repository.asked(),
+        ["probe", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+    );
+
+    let manifest = repository.read("cuda-exercise/pixi.toml");
+    repository.write("cuda-exercise/pixi.toml", &format!("# mine\n{manifest}"));
+    repository.xtask(&["all"]).ends(0);
+    assert_eq!(repository.asked()[1], "pixi-image lock");
+
+    // The other environment has its own images; the lock holds both.
+    repository.xtask(&["all", "--env", "cpu"]).ends(0);
+    assert_eq!(repository.asked()[1], "pixi-image build");
+    assert!(repository.path("target/containers/cuda-exercise-cpu.sif").is_file());
+}
+
+#[test]
+fn an_image_of_other_inputs_does_not_count_as_done() {
+    let repository = Repository::new("other-inputs").online();
+    repository.xtask(&["all"]).ends(0);
+    repository.write("cuda-exercise/app/mine.py", "print(1)\n");
+    repository.xtask(&["build", "docker", "--source", "conda-forge"]).ends(0);
+    repository.remove("cuda-exercise/app/mine.py");
+    repository.calls();
+    repository.xtask(&["all"]).ends(0);
+    let build = &repository.calls()[1];
+    assert!(build.contains("--oci") && !build.contains("--sif"), "{build}");
+}
+
+#[test]
+fn where_nothing_answers_the_rehearsal_works_on_a_copy() {
+    let repository = Repository::new("rehearsal");
+    let before = repository.read("cuda-exercise/pixi.toml");
+    let run = repository.xtask(&["all"]);
+    let stdout = run.stdout();
+    assert!(run.stderr().contains("\n    https://ghcr.io/v2/: no such host\n"), "{}", run.stderr());
+    assert!(
+        run.stderr().contains("REHEARSAL, because conda-forge or the base's registry is out of reach:"),
+        "{}",
+        run.stderr()
+    );
+    assert!(run.stderr().contains("A script of our own that does the same job stands in for it"), "{}", run.stderr());
+    assert!(stdout.contains("rehearse  ") && stdout.contains("cuda-exercise-gpu-rehearsal.sif"), "{stdout}");
+
+    let calls = repository.calls();
+    let build = calls.iter().find(|call| call.starts_with("pixi-image build")).unwrap();
+    assert!(build.contains("--base target/rehearsal/source/base.oci.tar"), "{build}");
+    assert!(
+        build.contains("--reference cuda-exercise:gpu-rehearsal --label io.github.pixi-image.source=rehearsal"),
+        "{build}"
+    );
+    let words: Vec<_> = calls.iter().map(|call| call.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    let served = words.iter().position(|call| call == "rehearsal serve").unwrap();
+    assert_eq!(words[served + 1], "pixi-image lock", "the channel is served while it is needed");
+
+    assert_eq!(repository.read("cuda-exercise/pixi.toml"), before, "the learner's manifest is as it was");
+    assert_eq!(fs::read_dir(repository.path("cuda-exercise")).unwrap().count(), 1, "and nothing stands beside it");
+    let copy = repository.read("target/rehearsal/cuda-exercise/pixi.toml");
+    assert!(copy.contains("channels = [\"http://127.0.0.1:8765\"]") && copy.contains("gpu = [\"gpu\"]"), "{copy}");
+    assert!(repository.read("target/rehearsal/cuda-exercise/app/torch_detect_GPU.py").contains("import torch"));
+
+    let second = repository.xtask(&["all"]);
+    assert_eq!(second.stdout(), "There is nothing to do: every step is done.\n");
+    // The images say by themselves where they came from: no probe is needed to run one.
+    repository.calls();
+    assert!(repository.xtask(&["run", "apptainer"]).stdout().contains("no active GPU"));
+    assert_eq!(repository.asked(), ["pixi-image run"]);
+}
+
+#[test]
+fn the_rehearsal_takes_the_learners_own_script_where_there_is_one() {
+    let repository = Repository::new("own-script");
+    repository.write(SCRIPT, "print('mine')\n");
+    repository.write("cuda-exercise/app/data/x.txt", "x");
+    repository.xtask(&["fetch", "--source", "rehearsal"]).ends(0);
+    assert_eq!(repository.read("target/rehearsal/cuda-exercise/app/torch_detect_GPU.py"), "print('mine')\n");
+    assert_eq!(repository.read("target/rehearsal/cuda-exercise/app/data/x.txt"), "x");
+}
+
+#[test]
+fn an_exit_code_of_the_command_in_the_image_is_passed_on() {
+    let repository = Repository::new("exit-code").online();
+    repository.xtask(&["all"]).ends(0);
+    repository.write("programs/run-code", "7");
+    let run = repository.xtask(&["run", "docker", "--", "false"]);
+    assert!(!run.ends(7).stderr().contains("error:"), "the command speaks for itself: {}", run.stderr());
+    repository.write("target/containers/cuda-exercise-gpu.oci.tar", "another");
+    let all = repository.xtask(&["all"]);
+    assert!(
+        all.ends(1).stderr().contains("run docker, run apptainer") || all.stderr().contains("run docker:"),
+        "{}",
+        all.stderr()
+    );
+}
+
+#[test]
+fn edit_touches_no_network_and_shows_how_pixi_does_it() {
+    let repository = Repository::new("edit");
+    let run = repository.xtask(&["edit"]);
+    run.ends(0);
+    assert!(run.stderr().contains("    pixi add --feature cpu 'pytorch-cpu=*'\n"), "{}", run.stderr());
+    assert!(repository.calls().is_empty());
+    let exercise = concat!(env!("CARGO_MANIFEST_DIR"), "/../cuda-exercise/pixi.toml");
+    assert_eq!(repository.read("cuda-exercise/pixi.toml"), fs::read_to_string(exercise).unwrap());
+    assert!(repository.xtask(&["edit"]).stdout().contains("nothing to change"));
+}
+
+#[test]
+fn a_broken_manifest_is_named_with_its_place_and_left_alone() {
+    let repository = Repository::new("broken");
+    let text = "[workspace]\nname = \"x\"\nplatforms = \"linux-64\"\n";
+    repository.write("cuda-exercise/pixi.toml", text);
+    let stderr = repository.xtask(&["edit"]).ends(1).stderr();
+    assert_eq!(
+        stderr.trim_end(),
+        "error: edit: cuda-exercise/pixi.toml: line 3, column 13: `workspace.platforms` is of type string, but pixi \
+         wants an array there\n  hint: mend this place and try again; the file was not touched"
+    );
+    assert_eq!(repository.read("cuda-exercise/pixi.toml"), text);
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_command_that_makes_it() {
+    let repository = Repository::new("missing");
+    let error = |arguments: &[&str]| repository.xtask(arguments).ends(1).stderr();
+    let build = error(&["build", "docker", "--source", "conda-forge"]);
+    assert!(build.contains("cuda-exercise/pixi.lock is not there\n  hint: `cargo xtask lock` makes it"), "{build}");
+    let run = error(&["run", "sif"]);
+    assert!(
+        run.contains("cuda-exercise-gpu.sif is not there\n  hint: `cargo xtask build apptainer` makes it"),
+        "{run}"
+    );
+    let lock = error(&["lock", "--source", "rehearsal"]);
+    assert!(lock.contains("`cargo xtask edit --source rehearsal` makes it"), "{lock}");
+    let workspace = error(&["status", "--workspace", "elsewhere"]);
+    assert!(workspace.contains("there is no directory elsewhere\n  hint: `--workspace DIR`"), "{workspace}");
+    let fetch = error(&["fetch", "--offline"]);
+    assert!(fetch.contains("run `cargo xtask fetch` once without --offline"), "{fetch}");
+    repository.remove("programs/pixi-image");
+    let program = error(&["fetch", "--source", "conda-forge"]);
+    assert!(program.contains("XTASK_PIXI_IMAGE names ") && program.contains("which is not there"), "{program}");
+}
+
+#[test]
+fn the_heavy_programs_are_compiled_once_and_that_is_said() {
+    let repository = Repository::new("compile");
+    let edit = repository.xtask_that_compiles(&["edit"]);
+    edit.ends(0);
+    assert!(repository.calls().is_empty(), "an edit needs none of them");
+
+    let announced = "Compiling pixi-image and rehearsal. This happens once and takes about 5 minutes on two cores.\n\
+                     $ cargo build -p pixi-image -p rehearsal\n";
+    let first = repository.xtask_that_compiles(&["fetch", "--source", "conda-forge"]).ends(0).stderr();
+    assert!(first.starts_with(announced) && first.contains("\nCompiled in "), "{first}");
+    assert!(first.contains("\n$ target/debug/pixi-image fetch "), "{first}");
+    let second = repository.xtask_that_compiles(&["fetch", "--source", "rehearsal"]).ends(0).stderr();
+    assert!(!second.contains("Compil"), "{second}");
+    assert_eq!(repository.calls(), ["cargo build -p pixi-image -p rehearsal"; 2], "once in each run of xtask");
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let repository = Repository::new("usage");
+    for arguments in [
+        &["build"] as &[&str],
+        &["build", "vmdk"],
+        &["all", "--engine", "docker"],
+        &["all", "--env", "../x"],
+        &["all", "-q", "-v"],
+        &["nothing"],
+        &[],
+    ] {
+        repository.xtask(arguments).ends(2);
+    }
+    assert!(repository.calls().is_empty());
+}
+
+#[test]
+fn off_a_terminal_there_are_no_colours_and_quiet_says_results_only() {
+    let repository = Repository::new("quiet").online();
+    let run = repository.xtask(&["all", "--quiet"]);
+    assert!(!run.stdout().contains('\x1b') && run.stderr().is_empty(), "{}", run.stderr());
+    repository.remove(SCRIPT);
+    let loud = repository.xtask(&["all", "-v"]);
+    assert!(!loud.stderr().contains('\x1b'), "{}", loud.stderr());
+    assert!(
+        loud.stderr().contains("fetch: cuda-exercise/app/torch_detect_GPU.py is not there yet"),
+        "{}",
+        loud.stderr()
+    );
+}

@@ -1,0 +1,182 @@
+//! A repository in a temporary directory, and stand-ins for the heavy programs: they are named by XTASK_PIXI_IMAGE and
+//! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
+const PIXI_IMAGE: &str = r#"#!/bin/sh
+here=${0%/*}
+printf 'pixi-image %s\n' "$*" >>"$here/calls"
+command=$1
+[ ! -e "$here/fail-$command" ] || { echo "error: $command cannot" >&2; exit 1; }
+case $command in
+probe)
+    shift
+    for url; do
+        case $url in --timeout) break ;; esac
+        case $(cat "$here/reachable" 2>/dev/null) in
+        *all*) printf 'reachable\t%s\n' "$url" ;;
+        *) printf 'unreachable\t%s\tno such host\n' "$url"; code=1 ;;
+        esac
+    done
+    exit ${code:-0} ;;
+esac
+while [ $# -gt 0 ]; do
+    case $1 in
+    --) break ;;
+    --out) mkdir -p "${2%/*}"; echo "made by $command" >"$2" ;;
+    --oci | --sif) mkdir -p "${2%/*}"; echo "$$ $1" >"$2"; printf '%s\tsha256:00\t%s\t12000000\n' "${1#--}" "$2" ;;
+    esac
+    shift
+done
+case $command in
+run) echo "PyTorch has no active GPU"; exit "$(cat "$here/run-code" 2>/dev/null || echo 0)" ;;
+esac
+"#;
+
+const REHEARSAL: &str = r#"#!/bin/sh
+here=${0%/*}
+printf 'rehearsal %s\n' "$*" >>"$here/calls"
+case $1 in
+make) mkdir -p "$3/channel"; echo base >"$3/base.oci.tar" ;;
+serve) echo "http://127.0.0.1:$5"; cat >/dev/null; echo 'rehearsal served' >>"$here/calls" ;;
+esac
+"#;
+
+const CARGO: &str = r#"#!/bin/sh
+here=${0%/*}
+echo "cargo $*" >>"$here/calls"
+mkdir -p target/debug
+for name in pixi-image rehearsal; do cp -p "$here/$name" target/debug/; done
+"#;
+
+/// A repository with the exercise's start in it.
+pub struct Repository {
+    root: PathBuf,
+}
+
+impl Repository {
+    /// An empty directory for the test of that name, with a workspace as `pixi init` makes it.
+    pub fn new(test: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+        match fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", root.display()),
+            _ => {}
+        }
+        let repository = Self { root };
+        let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
+        repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
+        repository.write("xtask/Cargo.toml", "");
+        for (name, text) in [("pixi-image", PIXI_IMAGE), ("rehearsal", REHEARSAL)] {
+            let path = repository.write(&format!("programs/{name}"), text);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        repository
+    }
+
+    /// Everything on the network answers.
+    pub fn online(self) -> Self {
+        self.write("programs/reachable", "all");
+        self
+    }
+
+    /// The place of a file of the repository.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.root.join(file)
+    }
+
+    /// Writes a file of the repository.
+    pub fn write(&self, file: &str, text: &str) -> PathBuf {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Reads a file of the repository.
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    }
+
+    /// Removes a file of the repository.
+    pub fn remove(&self, file: &str) {
+        fs::remove_file(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
+    pub fn xtask(&self, arguments: &[&str]) -> Run {
+        let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
+        Run(self.command(arguments).envs(programs).output().unwrap())
+    }
+
+    /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
+    pub fn xtask_that_compiles(&self, arguments: &[&str]) -> Run {
+        let cargo = self.write("programs/cargo", CARGO);
+        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+        Run(self.command(arguments).env("CARGO", cargo).output().unwrap())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(arguments).current_dir(&self.root).env_clear();
+        command.env("PATH", "/usr/bin:/bin").env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        command
+    }
+
+    /// What the stand-ins were asked since the last look, one call a line.
+    pub fn calls(&self) -> Vec<String> {
+        let path = self.path("programs/calls");
+        let calls = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    /// The first two words of each call since the last look.
+    pub fn asked(&self) -> Vec<String> {
+        let words = |call: &String| call.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        self.calls().iter().map(words).collect()
+    }
+}
+
+/// A run of xtask that has ended.
+pub struct Run(Output);
+
+impl Run {
+    /// Standard output of a run that ended with 0.
+    pub fn stdout(&self) -> String {
+        self.ends(0);
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    /// Standard error, however the run ended.
+    pub fn stderr(&self) -> String {
+        String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// Fails unless the run ended with this exit code.
+    #[track_caller]
+    pub fn ends(&self, code: i32) -> &Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}", String::from_utf8_lossy(&self.0.stderr));
+        self
+    }
+}
+
+/// Compares with `tests/golden/NAME.txt`, or writes it when XTASK_UPDATE_GOLDEN is set.
+#[track_caller]
+pub fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
+    if std::env::var_os("XTASK_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        expected,
+        actual,
+        "{} differs; if the new text is right: XTASK_UPDATE_GOLDEN=1 cargo test -p xtask --test cli",
+        path.display()
+    );
+}
