@@ -297,6 +297,12 @@ impl Context {
         Ok(files)
     }
 
+    /// The names in a directory; none where it cannot be read.
+    pub fn names(&self, directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    }
+
     /// Removes a file or a whole directory; nothing is there afterwards.
     pub fn remove(&self, path: &Path) -> Result<()> {
         self.shell.remove_path(path).with_context(|| format!("cannot remove {}", self.typed(path)))
