@@ -31,7 +31,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
-    &["build"],
+    &["build", "install"],
     &["commands"],
     &["main", "lib"],
 ];
