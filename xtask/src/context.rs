@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -192,7 +192,7 @@ impl Context {
 
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
-        io::stdin().is_terminal() && io::stdout().is_terminal()
+        self.ui.has_terminal()
     }
 
     /// Makes the directory of a file that a command will write, and removes what an earlier one left there.
