@@ -21,7 +21,7 @@ pub const DOCKER: Oci = Oci { name: "docker", build: &["buildx", "build", "--loa
 pub const PODMAN: Oci = Oci { name: "podman", build: &["build"] };
 
 /// What a container's environment has for reasons of its own.
-const OF_THE_CONTAINER: [&str; 8] = ["_", "HOME", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "TERM", "container"];
+const OF_THE_CONTAINER: [&str; 9] = ["_", "HOME", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "TERM", "PS1", "container"];
 
 impl Engine for Oci {
     fn name(&self) -> &'static str {
@@ -260,13 +260,13 @@ fn scripted(through: &str, without: &str) -> Vec<(String, String)> {
 
 /// The image with the variables set, as a Dockerfile.
 fn dockerfile(from: &str, variables: &[(String, String)]) -> String {
-    let mut text = format!("# What the activation scripts set, for `docker exec`.\nFROM {from}\n");
+    let mut text = format!("# What the activation scripts set, for `docker exec`.\nFROM {from}\nENV");
     for (name, value) in variables {
         let quoted: String =
             value.chars().flat_map(|c| "\"\\$".contains(c).then_some('\\').into_iter().chain([c])).collect();
-        text += &format!("ENV {name}=\"{quoted}\"\n");
+        text += &format!(" \\\n    {name}=\"{quoted}\"");
     }
-    text
+    text + "\n"
 }
 
 /// The recipe must take the base as an argument where another one is wanted.
@@ -289,6 +289,6 @@ mod tests {
         let through = "PATH=/e/bin:/bin\0HOME=/root\0A=a \"b\" $c \\\0SHLVL=1\0NL=a\nb\0BASH_FUNC_x%%=() {\0";
         let variables = scripted(through, "PATH=/e/bin:/bin\0HOME=/\0");
         assert_eq!(variables, [("A".to_owned(), "a \"b\" $c \\".to_owned())]);
-        assert!(dockerfile("x:y", &variables).ends_with("FROM x:y\nENV A=\"a \\\"b\\\" \\$c \\\\\"\n"));
+        assert!(dockerfile("x:y", &variables).ends_with("FROM x:y\nENV \\\n    A=\"a \\\"b\\\" \\$c \\\\\"\n"));
     }
 }
