@@ -16,10 +16,19 @@ mod lock;
 mod rehearse;
 mod run;
 mod test;
+mod workflows;
 
 /// What `all` does, `status` shows, and the command line offers.
-pub const STEPS: &[&dyn Step] =
-    &[&rehearse::Rehearse, &fetch::Fetch, &edit::Edit, &lock::Lock, &build::Build, &test::Test, &run::Run];
+pub const STEPS: &[&dyn Step] = &[
+    &rehearse::Rehearse,
+    &fetch::Fetch,
+    &edit::Edit,
+    &lock::Lock,
+    &build::Build,
+    &test::Test,
+    &run::Run,
+    &workflows::Workflows,
+];
 
 /// The command line of a step.
 pub fn command(step: &dyn Step) -> Command {
