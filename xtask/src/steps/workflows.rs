@@ -16,9 +16,8 @@ use crate::step::{Row, Step, Task};
 const DIRECTORY: &str = ".github/workflows";
 /// One workflow for each image format.
 const FILES: [&str; 2] = ["docker.yaml", "apptainer.yaml"];
-/// The workspace and the environment that the texts of the lesson are written for.
+/// The workspace that the texts of the lesson are written for. They publish its gpu environment, whatever `--env` says.
 const WORKSPACE: &str = "cuda-exercise";
-const ENVIRONMENT: &str = "gpu";
 /// The end of each command of xtask in our texts: a workflow never rehearses.
 const OPTIONS: &str = "--source conda-forge";
 
@@ -74,7 +73,7 @@ impl Step for Workflows {
         let inputs = texts.ours.iter().map(|workflow| Input::Value(workflow.text.clone()));
         let inputs = inputs.chain(outputs.iter().cloned().map(Input::Content)).collect();
         let changed = texts.changed(session, &place);
-        let changed = (!changed.is_empty()).then(|| format!("{} is yours and is kept", changed.join(" and ")));
+        let changed = (!changed.is_empty()).then(|| format!("{}: not as xtask writes it", changed.join(" and ")));
         Ok(vec![Task { changed, ..Task::new(session, self, None, inputs, outputs) }])
     }
 
@@ -94,7 +93,9 @@ impl Step for Workflows {
             }
         }
         for path in &kept {
-            cx.ui.announce(format_args!("{path} was changed and is kept; `cargo xtask workflows --force` replaces it"));
+            cx.ui.announce(format_args!(
+                "{path} is not as xtask writes it, and is kept; `cargo xtask workflows --force` replaces it"
+            ));
         }
         let what = if written.is_empty() { "nothing to change".to_owned() } else { written.join(" and ") };
         let result = format!("{}: {what}", cx.typed(&place));
@@ -108,7 +109,7 @@ impl Step for Workflows {
         let place = place(session, if exact { &texts.exact } else { &texts.ours });
         let changed = texts.changed(session, &place);
         if !changed.is_empty() && !force {
-            bail!("{} was changed, and is kept as it is\n  hint: --force replaces it", changed.join(" and "));
+            bail!("{}: not as xtask writes it, so it is kept\n  hint: --force replaces it", changed.join(" and "));
         }
         self.run_stamped(session, tasks, arguments)
     }
@@ -136,7 +137,7 @@ impl Texts {
                 let Some(text) = lesson::text(&format!("{folder}/{name}")) else {
                     bail!("xtask was built without its lesson/{folder}/{name}")
                 };
-                Ok(Workflow { name, text: render(text, &directory, session.learner.name(), &cx.options.environment) })
+                Ok(Workflow { name, text: render(text, &directory, session.learner.name()) })
             };
             FILES.into_iter().map(render).collect::<Result<Vec<_>>>()
         };
@@ -170,19 +171,14 @@ impl Texts {
     }
 }
 
-/// A text of the lesson for the workspace in `directory`, whose images are called `name:environment`.
-fn render(text: &str, directory: &str, name: &str, environment: &str) -> String {
-    let mut options = OPTIONS.to_owned();
-    if directory != WORKSPACE {
-        options += &format!(" --workspace {directory}");
-    }
-    if environment != ENVIRONMENT {
-        options += &format!(" --env {environment}");
-    }
+/// A text of the lesson for the workspace in `directory`, whose images are called `name`.
+fn render(text: &str, directory: &str, name: &str) -> String {
+    let options =
+        if directory == WORKSPACE { OPTIONS.to_owned() } else { format!("{OPTIONS} --workspace {directory}") };
     // In one pass: a directory's name may hold the words that are replaced.
     let parts = [
-        (format!("{WORKSPACE}:{ENVIRONMENT}"), format!("{name}:{environment}")),
-        (format!("{WORKSPACE}-{ENVIRONMENT}."), format!("{name}-{environment}.")),
+        (format!("{WORKSPACE}:"), format!("{name}:")),
+        (format!("{WORKSPACE}-"), format!("{name}-")),
         (OPTIONS.to_owned(), options),
         (WORKSPACE.to_owned(), directory.to_owned()),
     ];
@@ -227,21 +223,21 @@ mod tests {
     fn the_texts_are_rendered_for_any_workspace_and_environment() {
         for file in FILES {
             let text = lesson::text(&format!("workflows/{file}")).unwrap();
-            assert_eq!(render(text, WORKSPACE, WORKSPACE, ENVIRONMENT), text);
-            let other = render(text, "my/cuda-exercise-2", "cuda-exercise-2", "cpu");
-            assert!(other.contains("- 'my/cuda-exercise-2/pixi.lock'"), "{other}");
-            assert!(other.contains("cuda-exercise-2:cpu") || other.contains("/cuda-exercise-2-cpu.sif"), "{other}");
-            let commands = other.lines().filter(|line| line.contains("cargo xtask "));
-            let options = "--source conda-forge --workspace my/cuda-exercise-2 --env cpu";
-            assert_eq!(commands.filter(|line| line.contains(options)).count(), 7, "{other}");
-            assert!(!other.contains("gpu"), "{other}");
+            assert_eq!(render(text, WORKSPACE, WORKSPACE), text);
+            let other = render(text, "my/CUDA-exercise-2", "cuda-exercise-2");
+            assert!(other.contains("- 'my/CUDA-exercise-2/pixi.lock'"), "{other}");
+            assert!(other.contains(" cuda-exercise-2:gpu ") || other.contains("/cuda-exercise-2-gpu.sif"), "{other}");
+            let commands = other.lines().filter(|line| line.contains("cargo xtask ") && !line.starts_with('#'));
+            for command in commands {
+                assert!(command.contains("--source conda-forge --workspace my/CUDA-exercise-2"), "{command}");
+            }
         }
         let place = |directory: &str| in_repository(Path::new("/r"), Path::new(directory));
         assert_eq!(place("/r/./my/work"), Some("my/work".to_owned()));
         for refused in ["/r", "/elsewhere", "/r/../x", "/r/a b", "/r/${{x}}", "/r/'", "/r/-x", "/r/x*"] {
             assert_eq!(place(refused), None, "{refused}");
         }
-        let exact = render(lesson::text("exact/docker.yaml").unwrap(), "work", "work", ENVIRONMENT);
+        let exact = render(lesson::text("exact/docker.yaml").unwrap(), "work", "work");
         assert!(exact.contains("context: work\n") && exact.contains("- 'work/Dockerfile'"), "{exact}");
     }
 }
