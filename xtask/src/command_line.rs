@@ -9,17 +9,18 @@ pub struct CommandLine {
     program: String,
     executable: PathBuf,
     arguments: Vec<String>,
+    directory: Option<String>,
 }
 
 impl CommandLine {
     /// A program that is found on `PATH`.
     pub fn new(program: &str) -> Self {
-        Self { program: program.to_owned(), executable: PathBuf::from(program), arguments: Vec::new() }
+        Self { program: program.to_owned(), executable: PathBuf::from(program), arguments: Vec::new(), directory: None }
     }
 
     /// A program that is typed as `program` and started as `executable`.
     pub fn with_executable(program: &str, executable: &Path) -> Self {
-        Self { program: program.to_owned(), executable: executable.to_owned(), arguments: Vec::new() }
+        Self { program: program.to_owned(), executable: executable.to_owned(), arguments: Vec::new(), directory: None }
     }
 
     /// Adds one argument.
@@ -37,6 +38,17 @@ impl CommandLine {
     /// Adds `--name value`.
     pub fn option(self, name: &str, value: impl Into<String>) -> Self {
         self.arg(name).arg(value)
+    }
+
+    /// Runs it in a directory, as typed, instead of the repository's root.
+    pub fn in_directory(mut self, directory: impl Into<String>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Where it runs, if not in the repository's root.
+    pub fn directory(&self) -> Option<&str> {
+        self.directory.as_deref()
     }
 
     /// What is started.
@@ -58,8 +70,12 @@ impl CommandLine {
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(directory) = &self.directory {
+            write!(f, "(cd {} && ", quoted(directory))?;
+        }
         f.write_str(&quoted(&self.program))?;
-        self.arguments.iter().try_for_each(|argument| write!(f, " {}", quoted(argument)))
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", quoted(argument)))?;
+        if self.directory.is_some() { f.write_str(")") } else { Ok(()) }
     }
 }
 
@@ -82,5 +98,6 @@ mod tests {
         let line = CommandLine::new("pixi").args(["add", "pytorch-cpu=*", "it's", "", "a b"]).option("--env", "gpu");
         assert_eq!(line.to_string(), r"pixi add 'pytorch-cpu=*' 'it'\''s' '' 'a b' --env gpu");
         assert_eq!(line.short(), "pixi add");
+        assert_eq!(CommandLine::new("ls").arg("x").in_directory("a b").to_string(), "(cd 'a b' && ls x)");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -121,15 +121,24 @@ impl Context {
         self.output(line, Stdio::piped())
     }
 
+    /// Runs a command that only looks, so without showing it, even in a dry run.
+    pub fn look(&self, line: &CommandLine) -> Result<Output> {
+        self.capture(line, Stdio::piped())
+    }
+
     fn output(&self, line: &CommandLine, stderr: Stdio) -> Result<Option<Output>> {
         self.ui.command(line);
         if self.options.dry_run {
             return Ok(None);
         }
+        self.capture(line, stderr).map(Some)
+    }
+
+    fn capture(&self, line: &CommandLine, stderr: Stdio) -> Result<Output> {
         let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn();
         let output = started.and_then(Child::wait_with_output).map_err(|error| cannot_start(line, &error))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Some(Output { stdout: text(output.stdout), stderr: text(output.stderr), code: code(output.status) }))
+        Ok(Output { stdout: text(output.stdout), stderr: text(output.stderr), code: code(output.status) })
     }
 
     /// Shows a command and becomes it, so that signals, terminal and exit code are the command's own.
@@ -174,7 +183,42 @@ impl Context {
     }
 
     fn command(&self, line: &CommandLine) -> Command {
-        self.shell.cmd(line.executable()).args(line.arguments()).into()
+        let mut command: Command = self.shell.cmd(line.executable()).args(line.arguments()).into();
+        if let Some(directory) = line.directory() {
+            command.current_dir(self.resolve(directory));
+        }
+        command
+    }
+
+    /// Whether somebody types and reads.
+    pub fn has_terminal(&self) -> bool {
+        io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    /// Makes the directory of a file that a command will write, and removes what an earlier one left there.
+    pub fn make_room(&self, path: &str) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let path = self.resolve(path);
+        let directory = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", self.typed(directory)))?;
+        self.remove(&path)
+    }
+
+    /// Makes a file visible that a command wrote beside its place: synced, renamed. Its size in bytes; none in a dry run.
+    pub fn put_in_place(&self, partial: &str, path: &str) -> Result<Option<u64>> {
+        if self.options.dry_run {
+            self.ui.would(format_args!("renames {partial} to {path}"));
+            return Ok(None);
+        }
+        let put = || {
+            let file = fs::File::open(self.resolve(partial))?;
+            file.sync_all()?;
+            fs::rename(self.resolve(partial), self.resolve(path))?;
+            file.metadata().map(|metadata| metadata.len())
+        };
+        put().map(Some).with_context(|| format!("cannot put {path} in its place"))
     }
 
     /// Reads a text file.

@@ -36,44 +36,82 @@ impl Format {
             Self::Apptainer => "sif",
         }
     }
+
+    /// The file that says how the lesson's tool builds it.
+    pub fn recipe(self) -> &'static str {
+        match self {
+            Self::Docker => "Dockerfile",
+            Self::Apptainer => "apptainer.def",
+        }
+    }
 }
 
 /// The image files to make, and out of what. Paths are as typed.
 pub struct BuildRequest {
+    /// The workspace's directory.
+    pub workspace: String,
     /// `pixi.lock`.
     pub lock: String,
     /// `pixi.toml`.
     pub manifest: String,
     /// The environment of the lock.
     pub environment: String,
-    /// A registry reference, or an OCI archive.
-    pub base: String,
+    /// A registry reference, or an OCI archive. None: what the recipe names.
+    pub base: Option<String>,
+    /// The CUDA version that the environment is solved for; none: what the recipe or the lock names.
+    pub cuda_version: Option<String>,
     /// The directory that becomes /app/src.
     pub app: String,
     /// `name:tag` of the image.
     pub reference: String,
-    /// `key=value` labels.
-    pub labels: Vec<String>,
+    /// More names of it.
+    pub aliases: Vec<String>,
+    /// Labels, in order.
+    pub labels: Vec<(String, String)>,
     /// Nothing may be asked of the network.
     pub offline: bool,
-    /// What to write.
-    pub outputs: Vec<(Format, String)>,
+    /// Packages and base are served over plain HTTP on this machine's loopback.
+    pub loopback: bool,
+    /// The lesson's recipe as printed, its traps included.
+    pub exact: bool,
+    /// What to write, and the recipe for it.
+    pub outputs: Vec<Target>,
+}
+
+/// One image file to write. Paths are as typed.
+pub struct Target {
+    /// Its format.
+    pub format: Format,
+    /// Where it is written.
+    pub path: String,
+    /// The Dockerfile or definition file, which only the lesson's tools read.
+    pub recipe: String,
 }
 
 /// An image file that an engine made.
 pub struct Artifact {
-    /// The digest: of the OCI manifest, or of the SIF file.
-    pub digest: String,
+    /// The digest, where the engine tells it: of the OCI manifest or configuration, or of the SIF file.
+    pub digest: Option<String>,
     /// Where it was written.
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
 }
 
+/// An image that was built.
+pub struct Image {
+    /// Its file, as typed.
+    pub path: String,
+    /// `name:tag`.
+    pub reference: String,
+    /// Whether this engine built it out of what is there now, so that an engine with a store of its own has it already.
+    pub built_here: bool,
+}
+
 /// An image, and what it is checked against. Paths are as typed.
 pub struct TestRequest {
-    /// The image's file.
-    pub image: String,
+    /// The image.
+    pub image: Image,
     /// `pixi.lock`.
     pub lock: String,
     /// The environment that must be complete.
@@ -82,23 +120,36 @@ pub struct TestRequest {
     pub command: Vec<String>,
 }
 
-/// A program that handles images. Commands are values; only `Context` runs them.
+/// What an engine works with: the machine, and the programs of this workspace.
+pub struct Desk<'a> {
+    /// The way to act on the machine.
+    pub cx: &'a Context,
+    /// The heavy programs.
+    pub programs: &'a Programs<'a>,
+}
+
+/// A program that handles images.
 pub trait Engine: Sync {
     /// The name that `--engine` takes.
     fn name(&self) -> &'static str;
 
-    /// Why it is chosen, or cannot be, on this machine.
-    fn probe(&self, cx: &Context) -> Result<&'static str, String>;
+    /// The formats that it makes.
+    fn formats(&self) -> &'static [Format];
 
-    /// The command that builds all outputs at once.
-    fn build(&self, programs: &Programs<'_>, request: &BuildRequest) -> Result<CommandLine>;
+    /// Whether it builds by a recipe, with pixi inside of the base image, as the lesson does.
+    fn follows_recipe(&self) -> bool {
+        true
+    }
 
-    /// What the build command reported on its standard output.
-    fn artifacts(&self, report: &str) -> Result<Vec<Artifact>>;
+    /// Why it is chosen, or why it cannot work on this machine and what to do about it.
+    fn probe(&self, cx: &Context) -> Result<String, String>;
 
-    /// The command that checks an image and runs a command in it.
-    fn test(&self, programs: &Programs<'_>, request: &TestRequest) -> Result<CommandLine>;
+    /// Builds all outputs; results are whole or absent. None in a dry run.
+    fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>>;
 
-    /// The command that runs `command` in an image's file.
-    fn run(&self, programs: &Programs<'_>, image: &str, command: &[String]) -> Result<CommandLine>;
+    /// Checks an image and runs a command in it.
+    fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()>;
+
+    /// The command that runs `command` in an image; its standard input is passed on when `interactive`.
+    fn run(&self, desk: &Desk<'_>, image: &Image, command: &[String], interactive: bool) -> Result<CommandLine>;
 }

@@ -12,6 +12,8 @@ mod lesson;
 mod manifest_edit;
 mod options;
 mod pins;
+mod plan;
+mod recipe;
 mod rehearsal;
 mod session;
 mod source;

@@ -34,6 +34,12 @@ pub struct Options {
     /// Base image: a registry reference or an OCI archive
     #[arg(long, value_name = "REF", global = true)]
     pub base: Option<String>,
+    /// CUDA version that the environment is installed for [default: what the recipe says]
+    #[arg(long, value_name = "VERSION", global = true, value_parser = cuda_version)]
+    pub cuda_version: Option<String>,
+    /// Build by the lesson's recipe as printed, with its traps (see `cargo xtask explain traps`)
+    #[arg(long, global = true)]
+    pub exact: bool,
     /// Debian mirror of the rehearsal (default: the one in this machine's apt sources)
     #[arg(long, value_name = "URL", global = true)]
     pub debian_mirror: Option<String>,
@@ -55,6 +61,16 @@ pub struct Options {
     /// Say why each step runs or not
     #[arg(long, short, global = true)]
     pub verbose: bool,
+}
+
+/// It becomes an argument of builds and part of tags.
+fn cuda_version(text: &str) -> Result<String, String> {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if (1..=3).contains(&text.split('.').count()) && text.split('.').all(number) {
+        Ok(text.to_owned())
+    } else {
+        Err("a CUDA version reads like 12 or 12.9".to_owned())
+    }
 }
 
 /// Environment names become file names and image tags: nothing else than pixi allows may come through.

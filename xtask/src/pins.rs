@@ -9,8 +9,14 @@ pub const SCRIPT_SIZE: u64 = 863;
 /// What the lesson calls the script, below `app/`.
 pub const SCRIPT_NAME: &str = "torch_detect_GPU.py";
 
-/// The base image of the lesson's recipes.
-pub const BASE: &str = "ghcr.io/prefix-dev/pixi:noble";
+/// The base image of our recipes. A version is named, for an older pixi cannot read the lock and a newer one may differ.
+pub const BASE: &str = "ghcr.io/prefix-dev/pixi:0.77.0-noble";
+/// What the lesson's recipes name instead, and every tag of the same image.
+pub const BASE_REPOSITORY: &str = "ghcr.io/prefix-dev/pixi";
+/// What the distribution of the base is called in tags: the lesson's, and the rehearsal's.
+pub const BASE_DISTRIBUTIONS: [&str; 2] = ["noble", "trixie"];
+/// What the rehearsal's base with pixi is called where its channel is served.
+pub const REHEARSAL_IMAGE: &str = "rehearsal/pixi:trixie";
 /// What must answer so that packages and the base image can be had: conda-forge and the registry of the base.
 pub const REACHABLE: [&str; 2] =
     ["https://conda.anaconda.org/conda-forge/noarch/repodata.json.zst", "https://ghcr.io/v2/"];

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::context::Context;
-use crate::engine::{Engine, Format};
+use crate::engine::{Desk, Engine, Format};
 use crate::engines;
 use crate::exercise::Workspace;
 use crate::external::Programs;
 use crate::options::SourceChoice;
 use crate::pins;
+use crate::plan::Plan;
+use crate::recipe;
 use crate::rehearsal::Rehearsal;
 use crate::source::{self, Source};
 
@@ -29,7 +31,9 @@ pub struct Session<'a> {
     pub workspace: Workspace,
     /// The places of the rehearsal.
     pub rehearsal: Rehearsal,
-    engine: OnceCell<&'static dyn Engine>,
+    /// The format that was typed, where one was.
+    pub typed: Option<Format>,
+    engines: [OnceCell<&'static dyn Engine>; Format::ALL.len()],
 }
 
 impl<'a> Session<'a> {
@@ -49,7 +53,12 @@ impl<'a> Session<'a> {
             Source::CondaForge => learner.clone(),
             Source::Rehearsal => learner.copied_to(rehearsal.directory()),
         };
-        Ok(Self { cx, programs, source, learner, workspace, rehearsal, engine: OnceCell::new() })
+        Ok(Self { cx, programs, source, learner, workspace, rehearsal, typed: None, engines: Default::default() })
+    }
+
+    /// The formats that this is about: the one that was typed, else both.
+    pub fn formats(&self) -> Vec<Format> {
+        self.typed.map_or(Format::ALL.to_vec(), |format| vec![format])
     }
 
     /// Whether this is a rehearsal.
@@ -57,22 +66,51 @@ impl<'a> Session<'a> {
         self.source == Source::Rehearsal
     }
 
-    /// The engine, chosen when it is needed first.
-    pub fn engine(&self) -> Result<&'static dyn Engine> {
-        if let Some(engine) = self.engine.get() {
-            return Ok(*engine);
-        }
-        let engine = engines::pick(self.cx)?;
-        Ok(*self.engine.get_or_init(|| engine))
+    /// What engines work with.
+    pub fn desk(&self) -> Desk<'_> {
+        Desk { cx: self.cx, programs: &self.programs }
     }
 
-    /// The base image: as typed, else that of the source.
-    pub fn base(&self) -> String {
-        match (&self.cx.options.base, self.source) {
-            (Some(base), _) => base.clone(),
-            (None, Source::CondaForge) => pins::BASE.to_owned(),
-            (None, Source::Rehearsal) => self.cx.typed(&self.rehearsal.base()),
+    /// The engine for a format, chosen when it is needed first; one line says which and why.
+    pub fn engine(&self, format: Format) -> Result<&'static dyn Engine> {
+        let cell = &self.engines[format as usize];
+        if let Some(engine) = cell.get() {
+            return Ok(*engine);
         }
+        let (engine, reason) = engines::pick(self.cx, format, self.typed == Some(format))?;
+        if !self.engines.iter().any(|other| other.get().is_some_and(|other| other.name() == engine.name())) {
+            self.cx.ui.note(format_args!("Engine for {}: {} ({reason}).", format.name(), engine.name()));
+        }
+        Ok(*cell.get_or_init(|| engine))
+    }
+
+    /// The base image: as typed, else that of the source. None where the recipe names it.
+    pub fn base(&self, engine: &dyn Engine) -> Option<String> {
+        match (&self.cx.options.base, self.source) {
+            (Some(base), _) => Some(base.clone()),
+            (None, _) if engine.follows_recipe() => None,
+            (None, Source::CondaForge) => Some(pins::BASE.to_owned()),
+            (None, Source::Rehearsal) => Some(self.cx.typed(&self.rehearsal.base())),
+        }
+    }
+
+    /// The base image that the rehearsal's recipes name in place of the lesson's.
+    pub fn base_for_recipes(&self) -> Option<String> {
+        self.is_rehearsal().then(|| self.rehearsal.image())
+    }
+
+    /// The directory of the recipes: the workspace, which never holds the exact ones.
+    pub fn recipes(&self) -> PathBuf {
+        if self.cx.options.exact {
+            recipe::exact_directory(self.cx, self.source.name(), self.workspace.name())
+        } else {
+            self.workspace.directory().to_owned()
+        }
+    }
+
+    /// The recipe of a format.
+    pub fn recipe(&self, format: Format) -> PathBuf {
+        self.recipes().join(format.recipe())
     }
 
     /// Whether pixi-image may ask nothing of the network. The rehearsal's channel is on this machine.
@@ -87,13 +125,39 @@ impl<'a> Session<'a> {
 
     /// The image's name and tag.
     pub fn reference(&self) -> String {
-        let suffix = if self.is_rehearsal() { "-rehearsal" } else { "" };
-        format!("{}:{}{suffix}", self.workspace.name(), self.cx.options.environment)
+        format!("{}:{}{}", self.workspace.name(), self.cx.options.environment, suffix(self.cx, self.source))
     }
 
-    /// The image's labels.
-    pub fn labels(&self) -> Vec<String> {
-        if self.is_rehearsal() { vec![format!("{}={}", pins::SOURCE_LABEL, self.source.name())] } else { Vec::new() }
+    /// The tags that an image gets where it is published, as the lesson has them: `gpu-noble-cuda-12.9`. The version is
+    /// that of the packages in the lock; an environment without CUDA has none.
+    pub fn tags(&self, format: Format) -> Result<Vec<String>> {
+        let lock = self.cx.typed(&self.workspace.lock());
+        let environment = &self.cx.options.environment;
+        let plan = Plan::read(self.cx, &self.programs, &lock, environment)?;
+        let cuda = plan.as_ref().and_then(Plan::cuda_version).map(|version| format!("-cuda-{version}"));
+        let prefix = if format == Format::Apptainer { "apptainer-" } else { "" };
+        let [noble, trixie] = pins::BASE_DISTRIBUTIONS;
+        let distribution = if self.is_rehearsal() { trixie } else { noble };
+        let suffix = suffix(self.cx, self.source);
+        Ok(vec![format!("{prefix}{environment}-{distribution}{}{suffix}", cuda.unwrap_or_default())])
+    }
+
+    /// The image's labels: the OCI image specification's annotation keys, and ours for the source.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        let mut labels = vec![
+            ("org.opencontainers.image.title".to_owned(), self.workspace.name().to_owned()),
+            ("org.opencontainers.image.version".to_owned(), self.cx.options.environment.clone()),
+        ];
+        // In a workflow: GitHub links an image to the repository that this label names.
+        let variable = |name| self.cx.env(name).map(|value| value.display().to_string());
+        if let (Some(server), Some(repository)) = (variable("GITHUB_SERVER_URL"), variable("GITHUB_REPOSITORY")) {
+            labels.push(("org.opencontainers.image.source".to_owned(), format!("{server}/{repository}")));
+        }
+        if let Some(revision) = variable("GITHUB_SHA") {
+            labels.push(("org.opencontainers.image.revision".to_owned(), revision));
+        }
+        labels.push((pins::SOURCE_LABEL.to_owned(), self.source.name().to_owned()));
+        labels
     }
 
     /// Fails with a hint unless the file is there; in a dry run an earlier command would have made it.
@@ -102,8 +166,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let source = if self.is_rehearsal() { " --source rehearsal" } else { "" };
+        let exact = if self.cx.options.exact { " --exact" } else { "" };
         bail!(
-            "{} is not there\n  hint: `cargo xtask {made_by}{source}` makes it, `cargo xtask all` does every step",
+            "{} is not there\n  hint: `cargo xtask {made_by}{source}{exact}` makes it, `cargo xtask all` does every step",
             self.cx.typed(path)
         )
     }
@@ -111,7 +176,16 @@ impl<'a> Session<'a> {
 
 /// The file of an image, whatever source a session has.
 pub fn image(cx: &Context, workspace: &Workspace, source: Source, format: Format) -> PathBuf {
-    let suffix = if source == Source::Rehearsal { "-rehearsal" } else { "" };
-    let name = format!("{}-{}{suffix}.{}", workspace.name(), cx.options.environment, format.extension());
+    let name = format!("{}-{}{}.{}", workspace.name(), cx.options.environment, suffix(cx, source), format.extension());
     cx.target().join("containers").join(name)
+}
+
+/// What tells a rehearsal's images, and those of the exact recipe, from the real ones.
+fn suffix(cx: &Context, source: Source) -> &'static str {
+    match (source, cx.options.exact) {
+        (Source::CondaForge, false) => "",
+        (Source::CondaForge, true) => "-exact",
+        (Source::Rehearsal, false) => "-rehearsal",
+        (Source::Rehearsal, true) => "-exact-rehearsal",
+    }
 }

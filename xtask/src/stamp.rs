@@ -18,6 +18,8 @@ use crate::context::Context;
 pub enum Input {
     /// A small file, by content.
     Content(PathBuf),
+    /// A small file that need not be there, by content.
+    Optional(PathBuf),
     /// All files of a directory, by name and content; a directory that is not there is an empty one.
     Tree(PathBuf),
     /// A big file, by size and time of its last change.
@@ -80,6 +82,7 @@ impl Record {
                         fs::read(path.join(&file)).ok().hash(&mut hasher);
                     }
                 }
+                Input::Optional(path) => fs::read(path).ok().hash(&mut hasher),
                 Input::Content(path) => match fs::read(path) {
                     Ok(content) => content.hash(&mut hasher),
                     Err(_) => return Ok(Err(path.clone())),
@@ -92,7 +95,7 @@ impl Record {
     /// Whether the task changes one of its inputs, so that they count as they are afterwards.
     pub fn is_in_place(&self) -> bool {
         let is_output = |path: &Path| self.outputs.iter().any(|output| output == path);
-        self.inputs.iter().any(|input| matches!(input, Input::Content(path) if is_output(path)))
+        self.inputs.iter().any(|input| matches!(input, Input::Content(path) | Input::Optional(path) if is_output(path)))
     }
 
     /// Runs the work of these records, and stamps them when it succeeds. Until then they count as not done.

@@ -46,7 +46,8 @@ pub trait Step: Sync {
         command
     }
 
-    /// The pieces of work of this step; none when this source has no use for it.
+    /// The pieces of work of this step, for those of the formats where it takes one; none when this source has no use for
+    /// it.
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>>;
 
     /// Does the given pieces of work.

@@ -1,11 +1,11 @@
 //! pixi-image: both formats in one pass, with nothing installed and as an ordinary user.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
-use crate::engine::{Artifact, BuildRequest, Engine, Format, TestRequest};
-use crate::external::{Program, Programs};
+use crate::engine::{Artifact, BuildRequest, Desk, Engine, Format, Image, TestRequest};
+use crate::external::Program;
 use crate::pins;
 
 /// The engine of this workspace.
@@ -16,45 +16,54 @@ impl Engine for Native {
         "native"
     }
 
-    fn probe(&self, _cx: &Context) -> Result<&'static str, String> {
-        Ok("pixi-image; it needs no docker, no apptainer and no root")
+    fn formats(&self) -> &'static [Format] {
+        &Format::ALL
     }
 
-    fn build(&self, programs: &Programs<'_>, request: &BuildRequest) -> Result<CommandLine> {
-        let mut line = programs
+    fn follows_recipe(&self) -> bool {
+        false
+    }
+
+    fn probe(&self, _cx: &Context) -> Result<String, String> {
+        Ok("pixi-image; it needs no docker, no apptainer and no root".to_owned())
+    }
+
+    fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>> {
+        let mut line = desk
+            .programs
             .command(Program::PixiImage)?
             .arg("build")
             .option("--lock", &request.lock)
             .option("--manifest", &request.manifest)
             .option("--environment", &request.environment)
             .option("--platform", pins::IMAGE_PLATFORM)
-            .option("--base", &request.base)
+            .option("--base", request.base.as_deref().unwrap_or(pins::BASE))
             .option("--app", &request.app)
             .option("--reference", &request.reference);
-        for label in &request.labels {
-            line = line.option("--label", label);
+        for (name, value) in &request.labels {
+            line = line.option("--label", format!("{name}={value}"));
         }
         if request.offline {
             line = line.arg("--offline");
         }
-        for (format, path) in &request.outputs {
-            line = line.option(output_option(*format), path);
+        for target in &request.outputs {
+            line = line.option(output_option(target.format), &target.path);
         }
-        Ok(line)
+        let Some(report) = desk.cx.read(&line)? else { return Ok(None) };
+        let artifacts = artifacts(&report)?;
+        let (made, wanted) = (artifacts.len(), request.outputs.len());
+        ensure!(made == wanted, "{} reported {made} images, not {wanted}", line.short());
+        Ok(Some(artifacts))
     }
 
-    fn artifacts(&self, report: &str) -> Result<Vec<Artifact>> {
-        report.lines().filter(|line| !line.is_empty()).map(artifact).collect()
-    }
-
-    fn test(&self, programs: &Programs<'_>, request: &TestRequest) -> Result<CommandLine> {
-        let line = programs.command(Program::PixiImage)?.arg("test").arg(&request.image);
+    fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
+        let line = desk.programs.command(Program::PixiImage)?.arg("test").arg(&request.image.path);
         let line = line.option("--lock", &request.lock).option("--environment", &request.environment);
-        Ok(line.arg("--").args(&request.command))
+        desk.cx.execute(&line.arg("--").args(&request.command))
     }
 
-    fn run(&self, programs: &Programs<'_>, image: &str, command: &[String]) -> Result<CommandLine> {
-        Ok(programs.command(Program::PixiImage)?.arg("run").arg(image).arg("--").args(command))
+    fn run(&self, desk: &Desk<'_>, image: &Image, command: &[String], _interactive: bool) -> Result<CommandLine> {
+        Ok(desk.programs.command(Program::PixiImage)?.arg("run").arg(&image.path).arg("--").args(command))
     }
 }
 
@@ -65,11 +74,16 @@ fn output_option(format: Format) -> &'static str {
     }
 }
 
+/// What the build command reported on its standard output.
+fn artifacts(report: &str) -> Result<Vec<Artifact>> {
+    report.lines().filter(|line| !line.is_empty()).map(artifact).collect()
+}
+
 /// One line `kind<TAB>digest<TAB>path<TAB>bytes`.
 fn artifact(line: &str) -> Result<Artifact> {
     let parse = || {
         let mut fields = line.split('\t').skip(1);
-        let (digest, path) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+        let (digest, path) = (Some(fields.next()?.to_owned()), fields.next()?.to_owned());
         Some(Artifact { digest, path, size: fields.next()?.parse().ok()? })
     };
     parse().with_context(|| format!("pixi-image reported something else than an image: {line:?}"))
@@ -81,11 +95,11 @@ mod tests {
 
     #[test]
     fn the_report_of_a_build_is_read() {
-        let artifacts = Native.artifacts("oci\tsha256:ab\ta/b.oci.tar\t12\nsif\tsha256:cd\ta/b.sif\t7\n").unwrap();
+        let artifacts = artifacts("oci\tsha256:ab\ta/b.oci.tar\t12\nsif\tsha256:cd\ta/b.sif\t7\n").unwrap();
         assert_eq!(
             artifacts.iter().map(|a| (a.path.as_str(), a.size)).collect::<Vec<_>>(),
             [("a/b.oci.tar", 12), ("a/b.sif", 7)]
         );
-        assert!(Native.artifacts("hello\n").is_err());
+        assert!(super::artifacts("hello\n").is_err());
     }
 }

@@ -1,12 +1,12 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::ArgMatches;
 
-use crate::engine::{BuildRequest, Format};
+use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::external::Program;
 use crate::session::Session;
-use crate::stamp::Input;
+use crate::stamp::{Input, State};
 use crate::step::{Row, Step, Task};
 
 /// The step.
@@ -34,63 +34,113 @@ impl Step for Build {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let base = match &session.cx.options.base {
-            None if session.is_rehearsal() => Input::File(session.rehearsal.base()),
-            Some(base) if session.cx.resolve(base).is_file() => Input::File(session.cx.resolve(base)),
-            _ => Input::Value(session.base()),
-        };
-        let inputs = [
-            Input::Content(session.workspace.manifest()),
-            Input::Content(session.workspace.lock()),
-            Input::Tree(session.workspace.app()),
-            Input::File(session.programs.path(Program::PixiImage)),
-            base,
-        ];
-        let task = |format| Task::new(session, self, Some(format), inputs.to_vec(), vec![session.image(format)]);
-        Ok(Format::ALL.into_iter().map(task).collect())
+        session.formats().into_iter().map(|format| task(session, self, format)).collect()
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let (cx, workspace) = (session.cx, &session.workspace);
-        session.require(&workspace.manifest(), "edit")?;
-        session.require(&workspace.lock(), "lock")?;
-        session.require(&workspace.app(), "fetch")?;
-        if cx.options.base.is_none() && session.is_rehearsal() {
-            session.require(&session.rehearsal.base(), "rehearse")?;
+        session.require(&session.workspace.manifest(), "edit")?;
+        session.require(&session.workspace.lock(), "lock")?;
+        session.require(&session.workspace.app(), "fetch")?;
+        // What one engine makes, it makes in one go.
+        let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
+        for task in tasks {
+            let Some(format) = task.format else { continue };
+            let engine = session.engine(format)?;
+            match jobs.iter_mut().find(|(other, _)| other.name() == engine.name()) {
+                Some((_, tasks)) => tasks.push(task),
+                None => jobs.push((engine, vec![task])),
+            }
         }
-        let engine = session.engine()?;
-        let output = |task: &&Task| task.format.map(|format| (format, cx.typed(&session.image(format))));
-        let request = BuildRequest {
-            lock: cx.typed(&workspace.lock()),
-            manifest: cx.typed(&workspace.manifest()),
-            environment: cx.options.environment.clone(),
-            base: session.base(),
-            app: cx.typed(&workspace.app()),
-            reference: session.reference(),
-            labels: session.labels(),
-            offline: session.is_offline(),
-            outputs: tasks.iter().filter_map(output).collect(),
-        };
-        let line = engine.build(&session.programs, &request)?;
-        let server = if session.is_rehearsal() { session.rehearsal.serve(cx, &session.programs)? } else { None };
-        let clock = cx.now();
-        let Some(report) = cx.read(&line)? else { return Ok(Vec::new()) };
-        let elapsed = clock.elapsed();
-        drop(server);
-        let artifacts = engine.artifacts(&report)?;
-        ensure!(
-            artifacts.len() == tasks.len(),
-            "{} reported {} images, not {}",
-            line.short(),
-            artifacts.len(),
-            tasks.len()
-        );
-        let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
-            cx.ui.detail(format_args!("{} is {}", artifact.path, artifact.digest));
-            // One command made both: its time stands once.
-            let elapsed = Some(elapsed).filter(|_| index == 0);
-            Row { size: Some(artifact.size), ..Row::new(task, engine.name(), artifact.path, elapsed) }
-        });
-        Ok(rows.collect())
+        let mut rows = Vec::new();
+        for (engine, tasks) in jobs {
+            rows.extend(build(session, engine, &tasks)?);
+        }
+        Ok(rows)
     }
+}
+
+fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> {
+    let (cx, engine) = (session.cx, session.engine(format)?);
+    let base = match &cx.options.base {
+        None if session.is_rehearsal() => Input::File(session.rehearsal.base()),
+        Some(base) if cx.resolve(base).is_file() => Input::File(cx.resolve(base)),
+        _ => Input::Value(session.base(engine).unwrap_or_default()),
+    };
+    let mut inputs = vec![
+        Input::Content(session.workspace.manifest()),
+        Input::Content(session.workspace.lock()),
+        Input::Tree(session.workspace.app()),
+        Input::Value(engine.name().to_owned()),
+        Input::Value(format!("{:?}", session.labels())),
+        Input::Value(cx.options.cuda_version.clone().unwrap_or_default()),
+        base,
+    ];
+    // The rehearsal's base carries pixi-image as its pixi.
+    if session.is_rehearsal() || !engine.follows_recipe() {
+        inputs.push(Input::File(session.programs.path(Program::PixiImage)));
+    }
+    if engine.follows_recipe() {
+        inputs.push(Input::Content(session.recipe(format)));
+    }
+    Ok(Task::new(session, step, Some(format), inputs, vec![session.image(format)]))
+}
+
+/// An image that must have been built, and whether its engine built it from what is there now.
+pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
+    let path = session.image(format);
+    session.require(&path, &format!("build {}", format.name()))?;
+    let built_here =
+        session.cx.options.dry_run || task(session, &Build, format)?.record.state(session.cx)? == State::Done;
+    Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
+}
+
+fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<Vec<Row>> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    if cx.options.base.is_none() && session.is_rehearsal() {
+        session.require(&session.rehearsal.base(), "rehearse")?;
+    }
+    let mut outputs = Vec::new();
+    let mut aliases = Vec::new();
+    for format in tasks.iter().filter_map(|task| task.format) {
+        if engine.follows_recipe() {
+            session.require(&session.recipe(format), &format!("recipe {}", format.name()))?;
+            aliases.extend(session.tags(format)?.into_iter().map(|tag| format!("{}:{tag}", workspace.name())));
+        }
+        let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
+        outputs.push(Target { format, path, recipe });
+    }
+    let request = BuildRequest {
+        workspace: cx.typed(workspace.directory()),
+        lock: cx.typed(&workspace.lock()),
+        manifest: cx.typed(&workspace.manifest()),
+        environment: cx.options.environment.clone(),
+        base: session.base(engine),
+        cuda_version: cx.options.cuda_version.clone(),
+        app: cx.typed(&workspace.app()),
+        reference: session.reference(),
+        aliases,
+        labels: session.labels(),
+        offline: session.is_offline(),
+        loopback: session.is_rehearsal(),
+        exact: cx.options.exact,
+        outputs,
+    };
+    let server = match (session.is_rehearsal(), engine.follows_recipe()) {
+        (false, _) => None,
+        (true, false) => session.rehearsal.serve(cx, &session.programs)?,
+        (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
+    };
+    let clock = cx.now();
+    let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
+    let elapsed = clock.elapsed();
+    drop(server);
+    let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
+        if let Some(digest) = &artifact.digest {
+            cx.ui.detail(format_args!("{} is {digest}", artifact.path));
+        }
+        // One command made both: its time stands once.
+        let elapsed = Some(elapsed).filter(|_| index == 0);
+        Row { size: Some(artifact.size), ..Row::new(task, engine.name(), artifact.path, elapsed) }
+    });
+    Ok(rows.collect())
 }

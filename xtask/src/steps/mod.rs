@@ -13,6 +13,7 @@ mod build;
 mod edit;
 mod fetch;
 mod lock;
+mod recipe;
 mod rehearse;
 mod run;
 mod test;
@@ -24,6 +25,7 @@ pub const STEPS: &[&dyn Step] = &[
     &fetch::Fetch,
     &edit::Edit,
     &lock::Lock,
+    &recipe::WriteRecipe,
     &build::Build,
     &test::Test,
     &run::Run,
@@ -47,13 +49,14 @@ pub fn defaults(step: &dyn Step) -> Result<ArgMatches> {
 
 /// Does a step that was typed, whether or not it is done already.
 pub fn run_typed(cx: &Context, step: &dyn Step, matches: &ArgMatches) -> Result<()> {
-    let session = Session::new(cx, step.source(cx)?)?;
+    let mut session = Session::new(cx, step.source(cx)?)?;
     if step.needs_programs() {
         session.programs.prepare()?;
     }
     let format: Option<Format> = if step.takes_format() { matches.get_one("format").copied() } else { None };
+    session.typed = format;
     let tasks = step.tasks(&session)?;
-    let tasks: Vec<&Task> = tasks.iter().filter(|task| task.format == format).collect();
+    let tasks: Vec<&Task> = tasks.iter().collect();
     let rows = step.run_typed(&session, &tasks, matches).with_context(|| step.name())?;
     for Row { result, size, elapsed, .. } in rows.into_iter().filter(|_| !cx.options.dry_run) {
         let facts = [size.map(ui::size), elapsed.map(ui::duration)];

@@ -13,6 +13,7 @@ use crate::session::{self, Session};
 use crate::source::Source;
 use crate::stamp::Input;
 use crate::step::{Row, Step, Task};
+use crate::steps::build;
 
 /// The step.
 pub struct Run;
@@ -56,19 +57,22 @@ impl Step for Run {
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         let task = |format| {
-            let inputs = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
-            Task::new(session, self, Some(format), inputs.to_vec(), Vec::new())
+            let mut inputs =
+                [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File).to_vec();
+            inputs.push(Input::Value(session.engine(format)?.name().to_owned()));
+            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
         };
-        Ok(Format::ALL.into_iter().map(task).collect())
+        session.formats().into_iter().map(task).collect()
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let (cx, engine) = (session.cx, session.engine()?);
+        let cx = session.cx;
         let mut rows = Vec::new();
         for task in tasks {
             let Some(format) = task.format else { continue };
             let clock = cx.now();
-            let line = engine.run(&session.programs, &image(session, format)?, &default_command())?;
+            let engine = session.engine(format)?;
+            let line = engine.run(&session.desk(), &build::image(session, format)?, &default_command(), false)?;
             let output = cx.read(&line)?;
             let row = Row::new(task, engine.name(), "exit code 0", Some(clock.elapsed()));
             rows.push(Row { output, ..row });
@@ -81,8 +85,8 @@ impl Step for Run {
         let typed = Arguments::from_arg_matches(arguments)?.command;
         let command = if typed.is_empty() { default_command() } else { typed };
         for format in tasks.iter().filter_map(|task| task.format) {
-            let image = image(session, format)?;
-            session.cx.replace(&session.engine()?.run(&session.programs, &image, &command)?)?;
+            let image = build::image(session, format)?;
+            session.cx.replace(&session.engine(format)?.run(&session.desk(), &image, &command, true)?)?;
         }
         Ok(Vec::new())
     }
@@ -102,10 +106,4 @@ pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
     let built = |source| Format::ALL.iter().any(|format| session::image(cx, &workspace, source, *format).is_file());
     let only_rehearsed = !built(Source::CondaForge) && built(Source::Rehearsal);
     Ok(if only_rehearsed { SourceChoice::Rehearsal } else { SourceChoice::CondaForge })
-}
-
-fn image(session: &Session<'_>, format: Format) -> Result<String> {
-    let image = session.image(format);
-    session.require(&image, &format!("build {}", format.name()))?;
-    Ok(session.cx.typed(&image))
 }

@@ -4,13 +4,13 @@ use anyhow::Result;
 use clap::ArgMatches;
 
 use crate::context::Context;
-use crate::engine::{Format, TestRequest};
+use crate::engine::TestRequest;
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::session::Session;
 use crate::stamp::Input;
 use crate::step::{Row, Step, Task};
-use crate::steps::run;
+use crate::steps::{build, run};
 
 /// The step.
 pub struct Test;
@@ -44,28 +44,28 @@ impl Step for Test {
         let task = |format| {
             let image = session.image(format);
             let program = session.programs.path(Program::PixiImage);
-            let inputs = vec![Input::File(image), Input::Content(session.workspace.lock()), Input::File(program)];
-            Task::new(session, self, Some(format), inputs, Vec::new())
+            let engine = Input::Value(session.engine(format)?.name().to_owned());
+            let inputs =
+                vec![Input::File(image), Input::Content(session.workspace.lock()), Input::File(program), engine];
+            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
         };
-        Ok(Format::ALL.into_iter().map(task).collect())
+        session.formats().into_iter().map(task).collect()
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let (cx, engine) = (session.cx, session.engine()?);
+        let cx = session.cx;
         let mut rows = Vec::new();
         for task in tasks {
             let Some(format) = task.format else { continue };
-            let image = session.image(format);
-            session.require(&image, &format!("build {}", format.name()))?;
+            let engine = session.engine(format)?;
             let request = TestRequest {
-                image: cx.typed(&image),
+                image: build::image(session, format)?,
                 lock: cx.typed(&session.workspace.lock()),
                 environment: cx.options.environment.clone(),
                 command: run::default_command(),
             };
             let clock = cx.now();
-            let line = engine.test(&session.programs, &request)?;
-            cx.execute(&line)?;
+            engine.test(&session.desk(), &request)?;
             rows.push(Row::new(task, engine.name(), "passed", Some(clock.elapsed())));
         }
         Ok(rows)

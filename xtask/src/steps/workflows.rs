@@ -27,9 +27,6 @@ pub struct Workflows;
 // What `workflows` takes.
 #[derive(clap::Args)]
 struct Arguments {
-    /// Write the lesson's workflows as printed, traps and all
-    #[arg(long)]
-    exact: bool,
     /// Replace workflows that were changed
     #[arg(long)]
     force: bool,
@@ -66,26 +63,25 @@ impl Step for Workflows {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let Some(texts) = Texts::render(session)? else { return Ok(Vec::new()) };
-        let place = place(session, &texts.ours);
-        let outputs: Vec<PathBuf> = texts.ours.iter().map(|workflow| place.join(workflow.name)).collect();
+        let Some(workflows) = render_all(session)? else { return Ok(Vec::new()) };
+        let place = place(session, &workflows);
+        let outputs: Vec<PathBuf> = workflows.iter().map(|workflow| place.join(workflow.name)).collect();
         // What the learner made of them counts too, so that `all` speaks of a change once.
-        let inputs = texts.ours.iter().map(|workflow| Input::Value(workflow.text.clone()));
+        let inputs = workflows.iter().map(|workflow| Input::Value(workflow.text.clone()));
         let inputs = inputs.chain(outputs.iter().cloned().map(Input::Content)).collect();
-        let changed = texts.changed(session, &place);
+        let changed = changed(session, &workflows);
         let changed = (!changed.is_empty()).then(|| format!("{}: not as xtask writes it", changed.join(" and ")));
         Ok(vec![Task { changed, ..Task::new(session, self, None, inputs, outputs) }])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let Arguments { exact, force } = Arguments::from_arg_matches(arguments)?;
+        let Arguments { force } = Arguments::from_arg_matches(arguments)?;
         let (cx, clock) = (session.cx, session.cx.now());
-        let texts = Texts::required(session)?;
-        let workflows = if exact { &texts.exact } else { &texts.ours };
-        let place = place(session, workflows);
-        let kept = if force { Vec::new() } else { texts.changed(session, &place) };
+        let workflows = required(session)?;
+        let place = place(session, &workflows);
+        let kept = if force { Vec::new() } else { changed(session, &workflows) };
         let mut written = Vec::new();
-        for Workflow { name, text } in workflows {
+        for Workflow { name, text } in &workflows {
             let path = place.join(name);
             if !kept.contains(&cx.typed(&path)) && cx.read_file(&path).ok().as_ref() != Some(text) {
                 cx.publish(&path, text.as_bytes())?;
@@ -104,11 +100,8 @@ impl Step for Workflows {
 
     /// `all` goes on with what the learner made of a file; who asks for the files is told when they do not get them.
     fn run_typed(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let Arguments { exact, force } = Arguments::from_arg_matches(arguments)?;
-        let texts = Texts::required(session)?;
-        let place = place(session, if exact { &texts.exact } else { &texts.ours });
-        let changed = texts.changed(session, &place);
-        if !changed.is_empty() && !force {
+        let changed = changed(session, &required(session)?);
+        if !changed.is_empty() && !Arguments::from_arg_matches(arguments)?.force {
             bail!("{}: not as xtask writes it, so it is kept\n  hint: --force replaces it", changed.join(" and "));
         }
         self.run_stamped(session, tasks, arguments)
@@ -121,54 +114,54 @@ struct Workflow {
     text: String,
 }
 
-/// All that xtask would write for a workspace.
-struct Texts {
-    ours: Vec<Workflow>,
-    exact: Vec<Workflow>,
+/// The texts for the learner's workspace; none where no workflow can name it.
+fn render_all(session: &Session<'_>) -> Result<Option<Vec<Workflow>>> {
+    let cx = session.cx;
+    let Some(directory) = in_repository(&cx.resolve(""), session.learner.directory()) else { return Ok(None) };
+    let folder = if cx.options.exact { "exact" } else { "workflows" };
+    let render = |name| {
+        let Some(text) = lesson::text(&format!("{folder}/{name}")) else {
+            bail!("xtask was built without its lesson/{folder}/{name}")
+        };
+        Ok(Workflow { name, text: render(text, &directory, session.learner.name()) })
+    };
+    FILES.into_iter().map(render).collect::<Result<_>>().map(Some)
 }
 
-impl Texts {
-    /// The texts for the learner's workspace; none where no workflow can name it.
-    fn render(session: &Session<'_>) -> Result<Option<Self>> {
-        let cx = session.cx;
-        let Some(directory) = in_repository(&cx.resolve(""), session.learner.directory()) else { return Ok(None) };
-        let render = |folder: &str| {
-            let render = |name| {
-                let Some(text) = lesson::text(&format!("{folder}/{name}")) else {
-                    bail!("xtask was built without its lesson/{folder}/{name}")
-                };
-                Ok(Workflow { name, text: render(text, &directory, session.learner.name()) })
-            };
-            FILES.into_iter().map(render).collect::<Result<Vec<_>>>()
-        };
-        Ok(Some(Self { ours: render("workflows")?, exact: render("exact")? }))
-    }
+fn required(session: &Session<'_>) -> Result<Vec<Workflow>> {
+    let Some(workflows) = render_all(session)? else {
+        bail!(
+            "no workflow can name the workspace {}\n  hint: one inside of the repository can be named, with letters, \
+             digits and `-_.` in its path",
+            session.learner.directory().display()
+        )
+    };
+    Ok(workflows)
+}
 
-    fn required(session: &Session<'_>) -> Result<Self> {
-        let Some(texts) = Self::render(session)? else {
-            bail!(
-                "no workflow can name the workspace {}\n  hint: one inside of the repository can be named, with letters, \
-                 digits and `-_.` in its path",
-                session.learner.directory().display()
-            )
-        };
-        Ok(texts)
+/// Where the files go: into the repository; but the lesson's own stand with its other recipes, and what a rehearsal would
+/// have to change stands with its copies.
+fn place(session: &Session<'_>, workflows: &[Workflow]) -> PathBuf {
+    let place = session.cx.resolve(DIRECTORY);
+    if session.cx.options.exact {
+        return session.recipes().join(DIRECTORY);
     }
+    let present = |workflow: &Workflow| session.cx.read_file(&place.join(workflow.name)).ok();
+    let same = workflows.iter().all(|workflow| present(workflow).is_some_and(|text| text == workflow.text));
+    if session.is_rehearsal() && !same { session.rehearsal.directory().join(DIRECTORY) } else { place }
+}
 
-    /// The files at `place` that are somebody's work: neither text is theirs. As they are typed.
-    fn changed(&self, session: &Session<'_>, place: &Path) -> Vec<String> {
-        let cx = session.cx;
-        if place.starts_with(session.rehearsal.directory()) {
-            return Vec::new();
-        }
-        let changed = |(ours, exact): (&Workflow, &Workflow)| {
-            let path = place.join(ours.name);
-            let present = cx.read_file(&path).ok();
-            let own = [ours, exact].iter().any(|workflow| present.as_ref() == Some(&workflow.text));
-            (path.exists() && !own).then(|| cx.typed(&path))
-        };
-        self.ours.iter().zip(&self.exact).filter_map(changed).collect()
+/// The files that somebody made something else of, as they are typed. Below the target directory all is ours.
+fn changed(session: &Session<'_>, workflows: &[Workflow]) -> Vec<String> {
+    let (cx, place) = (session.cx, place(session, workflows));
+    let is_changed = |workflow: &&Workflow| {
+        let path = place.join(workflow.name);
+        path.exists() && cx.read_file(&path).ok().as_ref() != Some(&workflow.text)
+    };
+    if place.starts_with(cx.target()) {
+        return Vec::new();
     }
+    workflows.iter().filter(is_changed).map(|workflow| cx.typed(&place.join(workflow.name))).collect()
 }
 
 /// A text of the lesson for the workspace in `directory`, whose images are called `name`.
@@ -205,14 +198,6 @@ fn in_repository(root: &Path, directory: &Path) -> Option<String> {
         _ => None,
     });
     parts.collect::<Option<Vec<_>>>().filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
-}
-
-/// Where the files go: into the repository, but for a rehearsal that would have to change something there.
-fn place(session: &Session<'_>, workflows: &[Workflow]) -> PathBuf {
-    let place = session.cx.resolve(DIRECTORY);
-    let present = |workflow: &Workflow| session.cx.read_file(&place.join(workflow.name)).ok();
-    let same = workflows.iter().all(|workflow| present(workflow).is_some_and(|text| text == workflow.text));
-    if session.is_rehearsal() && !same { session.rehearsal.directory().join(DIRECTORY) } else { place }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line of the rehearsal: makes it, or serves its channel.
+//! The command line of the rehearsal: makes it, puts a pixi into its base image, or serves its channel.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use pixi_image::progress::Progress;
 use rehearsal::serve::{self, Served};
-use rehearsal::{Request, cache};
+use rehearsal::{Request, cache, pixi_base};
 
 /// Makes a conda channel and a base image out of Debian's mirror, for places that cannot reach conda-forge.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Make the channel and the base image
     Make(Make),
+    /// Put a pixi into the base image, for the lesson's own recipes
+    AddPixi(AddPixi),
     /// Serve a channel on 127.0.0.1 until stdin is closed
     Serve(Serve),
 }
@@ -46,10 +48,26 @@ struct Make {
 }
 
 #[derive(Args)]
+struct AddPixi {
+    /// The base image, as `make` wrote it
+    #[arg(long, value_name = "FILE")]
+    base: PathBuf,
+    /// The program that becomes /usr/local/bin/pixi
+    #[arg(long, value_name = "FILE")]
+    pixi: PathBuf,
+    /// Where the OCI archive goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
 struct Serve {
     /// The channel's directory, as `make` wrote it
     #[arg(long, value_name = "DIR")]
     channel: PathBuf,
+    /// An OCI archive to serve too, as the image rehearsal/pixi:trixie of a registry
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// The port; 0 takes any that is free
     #[arg(long, default_value_t = 8765)]
     port: u16,
@@ -58,6 +76,7 @@ struct Serve {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Make(command) => command.run(),
+        Command::AddPixi(command) => command.run(),
         Command::Serve(command) => command.run(),
     };
     match result {
@@ -93,11 +112,22 @@ impl Make {
     }
 }
 
+impl AddPixi {
+    fn run(self) -> anyhow::Result<()> {
+        let made = pixi_base::add_pixi(&self.base, &self.pixi, &self.out)?;
+        if made.unchanged {
+            eprintln!("nothing to do: {} is complete", self.out.display());
+        }
+        println!("oci\t{}\t{}", made.digest, self.out.display());
+        Ok(())
+    }
+}
+
 impl Serve {
     fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Runtime::new().map_err(|error| anyhow!("cannot start the server: {error}"))?;
         runtime.block_on(async {
-            match serve::listen(&self.channel, self.port).await? {
+            match serve::listen(&self.channel, self.image.as_deref(), self.port).await? {
                 Served::Elsewhere(url) => {
                     eprintln!("this channel is served already");
                     println!("{url}");

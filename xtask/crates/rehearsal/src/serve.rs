@@ -1,4 +1,4 @@
-//! Serving a channel over HTTP on loopback, for as long as whoever started it lives.
+//! Serving a channel, and the base image that goes with it, over HTTP on loopback, for as long as whoever started it lives.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,14 +8,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use pixi_image::layout::LayoutError;
 use pixi_image::model::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
 use crate::channel::{self, ChannelError};
+use crate::image::ServedImage;
 
-/// Where a server says which channel it serves.
+/// Where a server says which channel and which image it serves.
 const IDENTITY: &str = "/rehearsal.json";
 
 /// Why nothing is served.
@@ -24,6 +26,9 @@ pub enum ServeError {
     /// There is no channel.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// There is no image.
+    #[error(transparent)]
+    Image(#[from] LayoutError),
     /// Something else uses the port.
     #[error(
         "port {port} of 127.0.0.1 is taken by {holder}\n  hint: choose another one with `--port PORT` (0 takes any \
@@ -50,7 +55,7 @@ pub enum ServeError {
 pub enum Served {
     /// This process serves it now.
     Here(Server),
-    /// Another server of the same channel has the port; its URL.
+    /// Another server of the same channel, and of the image if one is wanted, has the port; its URL.
     Elsewhere(String),
 }
 
@@ -60,38 +65,44 @@ pub struct Server {
     listener: TcpListener,
     url: String,
     channel: PathBuf,
-    digest: Digest,
+    image: Option<ServedImage>,
+    identity: Identity,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Identity {
     channel: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<Digest>,
 }
 
-/// Takes `port` (0: any free one) for the channel in a directory.
-pub async fn listen(channel: &Path, port: u16) -> Result<Served, ServeError> {
-    let digest = channel::digest(channel)?;
+/// Takes `port` (0: any free one) for the channel in a directory and, where one is named, the image in an OCI archive.
+pub async fn listen(channel: &Path, image: Option<&Path>, port: u16) -> Result<Served, ServeError> {
+    let image = image.map(ServedImage::open).transpose()?;
+    let wanted = Identity { channel: channel::digest(channel)?, image: image.as_ref().map(|image| image.digest) };
     let refused = |source| ServeError::Listen { port, source };
     match TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
         Ok(listener) => {
             let url = format!("http://{}", listener.local_addr().map_err(refused)?);
-            Ok(Served::Here(Server { listener, url, channel: channel.to_owned(), digest }))
+            Ok(Served::Here(Server { listener, url, channel: channel.to_owned(), image, identity: wanted }))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let url = format!("http://{}:{port}", Ipv4Addr::LOCALHOST);
-            match identity(&url).await {
-                Some(identity) if identity.channel == digest => Ok(Served::Elsewhere(url)),
-                Some(_) => {
-                    Err(ServeError::PortTaken { port, holder: "a server of another rehearsal channel".to_owned() })
+            let holder = match identity(&url).await {
+                Some(found) if found.channel != wanted.channel => "a server of another rehearsal channel",
+                Some(found) if wanted.image.is_none() || found.image == wanted.image => {
+                    return Ok(Served::Elsewhere(url));
                 }
-                None => Err(ServeError::PortTaken { port, holder: "another program".to_owned() }),
-            }
+                Some(_) => "a server of this rehearsal channel that has another base image, or none",
+                None => "another program",
+            };
+            Err(ServeError::PortTaken { port, holder: holder.to_owned() })
         }
         Err(error) => Err(refused(error)),
     }
 }
 
-/// Asks a server which channel it serves.
+/// Asks a server what it serves.
 async fn identity(url: &str) -> Option<Identity> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
     let response = client.get(format!("{url}{IDENTITY}")).send().await.ok()?.error_for_status().ok()?;
@@ -112,10 +123,14 @@ impl Server {
     /// Serves until `end` is done; connections that are open then are closed.
     pub async fn run(self, end: impl Future<Output = ()>) -> Result<(), ServeError> {
         let port = self.listener.local_addr().map_or(0, |address| address.port());
-        let identity = serde_json::json!(Identity { channel: self.digest }).to_string();
-        let router = Router::new()
+        let identity = serde_json::json!(self.identity).to_string();
+        let mut router = Router::new()
             .route(IDENTITY, get(async move || ([(CONTENT_TYPE, "application/json")], identity)))
             .fallback_service(ServeDir::new(self.channel));
+        if let Some(image) = self.image {
+            let registry = image.router();
+            router = router.nest_service("/v2", registry);
+        }
         tokio::select! {
             served = axum::serve(self.listener, router) => served.map_err(|source| ServeError::Listen { port, source }),
             () = end => Ok(()),
