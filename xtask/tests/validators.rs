@@ -27,6 +27,7 @@ const CHECKS: &[Check] = &[
         run: actionlint,
     },
     Check { name: "hadolint_finds_nothing_in_the_dockerfiles", needs: &["hadolint"], run: hadolint },
+    Check { name: "shellcheck_finds_nothing_in_what_dockerfiles_write", needs: &["shellcheck"], run: entrypoints },
     Check { name: "shellcheck_finds_nothing_in_the_definition_files", needs: &["shellcheck"], run: definitions },
     Check {
         name: "what_is_known_to_be_wrong_is_found",
@@ -179,6 +180,17 @@ fn hadolint() -> anyhow::Result<()> {
     dockerfiles.iter().try_for_each(|path| check_dockerfile(&read(path)?)?.clean(path))
 }
 
+fn entrypoints() -> anyhow::Result<()> {
+    for path in recipes(|name| name.ends_with("Dockerfile"))? {
+        let written = written_by_dockerfile(&read(&path)?)?;
+        ensure!(written.iter().any(|(name, _)| name == "entrypoint.sh"), "{path} writes no entrypoint.sh: {written:?}");
+        for (name, text) in written {
+            check_shell("bash", &text)?.clean(&format!("{path}, {name}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn definitions() -> anyhow::Result<()> {
     let definitions = recipes(|name| name.ends_with(".def"))?;
     ensure!(!definitions.is_empty(), "there is no definition file");
@@ -187,6 +199,9 @@ fn definitions() -> anyhow::Result<()> {
         ensure!(!sections.is_empty(), "{path} has no section of shell");
         for Section { name, dialect, script } in sections {
             check_shell(dialect, &script)?.clean(&format!("{path}, %{name}"))?;
+            for (file, text) in here_documents(&script) {
+                check_shell("bash", &text)?.clean(&format!("{path}, {file}"))?;
+            }
         }
     }
     Ok(())
@@ -245,6 +260,45 @@ fn sections(definition: &str) -> Vec<Section> {
     sections
 }
 
+/// The scripts that a script writes: the files and the texts of `cat >FILE <<'END'`. Those of an image are bash's.
+fn here_documents(script: &str) -> Vec<(String, String)> {
+    let mut documents = Vec::new();
+    let mut lines = script.lines();
+    while let Some(line) = lines.next() {
+        let Some((file, end)) = line.trim().strip_prefix("cat >").and_then(|rest| rest.split_once(" <<")) else {
+            continue;
+        };
+        let end = end.trim_matches('\'');
+        let text: String = lines.by_ref().take_while(|line| *line != end).map(|line| format!("{line}\n")).collect();
+        documents.push((file.to_owned(), text));
+    }
+    documents
+}
+
+/// The scripts that a Dockerfile writes with `echo`: its instructions are run beside a stand-in for pixi.
+fn written_by_dockerfile(dockerfile: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let joined = dockerfile.replace("\\\n", " ");
+    let directory = tempfile::tempdir()?;
+    let place = directory.path();
+    let pixi =
+        "#!/bin/sh\necho 'export PATH=\"/app/.pixi/envs/gpu/bin:/usr/bin\"'\necho 'export CONDA_PREFIX=\"/x\"'\n";
+    fs::write(place.join("pixi"), pixi)?;
+    for line in joined.lines().filter_map(|line| line.strip_prefix("RUN ")).filter(|line| line.contains(".sh")) {
+        let script = format!("chmod +x pixi; PATH=$PWD:$PATH; ENVIRONMENT=gpu; {line}");
+        let status = Command::new("bash").args(["-euc", &script]).current_dir(place).status().context("start bash")?;
+        ensure!(status.success(), "{line}");
+    }
+    let mut written = Vec::new();
+    for entry in fs::read_dir(place)? {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        if name.ends_with(".sh") {
+            let text = fs::read_to_string(place.join(&name))?;
+            written.push((name, text));
+        }
+    }
+    Ok(written)
+}
+
 /// A shell by its path, alone or behind `#!`.
 fn dialect_of(shell: &str) -> Option<&'static str> {
     let word = shell.trim().trim_start_matches("#!").trim().split(' ').next().unwrap_or_default();
@@ -274,5 +328,7 @@ fn sections_are_told_apart() -> anyhow::Result<()> {
         section("test", "bash", "    [[ -e /a ]]\n"),
     ];
     ensure!(sections(definition) == expected, "{:#?}", sections(definition));
+    let written = here_documents("a\n    cat >x.sh <<'END'\nb\n  END\nEND\nc\n");
+    ensure!(written == [("x.sh".to_owned(), "b\n  END\n".to_owned())], "{written:?}");
     Ok(())
 }
