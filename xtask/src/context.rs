@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -192,7 +192,7 @@ impl Context {
 
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
-        io::stdin().is_terminal() && io::stdout().is_terminal()
+        self.ui.has_terminal()
     }
 
     /// Makes the directory of a file that a command will write, and removes what an earlier one left there.
@@ -295,6 +295,12 @@ impl Context {
         }
         files.sort();
         Ok(files)
+    }
+
+    /// The names in a directory; none where it cannot be read.
+    pub fn names(&self, directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
     /// Removes a file or a whole directory; nothing is there afterwards.

@@ -74,6 +74,8 @@ pub struct BuildRequest {
     pub loopback: bool,
     /// The lesson's recipe as printed, its traps included.
     pub exact: bool,
+    /// What must run in an image before it gets its name.
+    pub command: Vec<String>,
     /// What to write, and the recipe for it.
     pub outputs: Vec<Target>,
 }
@@ -118,6 +120,18 @@ pub struct TestRequest {
     pub environment: String,
     /// What must run and end with 0.
     pub command: Vec<String>,
+}
+
+impl BuildRequest {
+    /// What an image that was just built is checked against.
+    pub fn test(&self, path: &str, reference: &str) -> TestRequest {
+        TestRequest {
+            image: Image { path: path.to_owned(), reference: reference.to_owned(), built_here: true },
+            lock: self.lock.clone(),
+            environment: self.environment.clone(),
+            command: self.command.clone(),
+        }
+    }
 }
 
 /// What an engine works with: the machine, and the programs of this workspace.

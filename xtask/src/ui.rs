@@ -79,6 +79,11 @@ impl Ui {
         stdout(format_args!("{text}"));
     }
 
+    /// Whether somebody types and reads.
+    pub fn has_terminal(&self) -> bool {
+        io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
     fn paint(&self, style: &str, text: &str) -> String {
         if self.colour { format!("{style}{text}\x1b[0m") } else { text.to_owned() }
     }

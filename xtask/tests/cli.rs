@@ -163,7 +163,8 @@ fn where_nothing_answers_the_rehearsal_works_on_a_copy() {
     let build = calls.iter().find(|call| call.starts_with("pixi-image build")).unwrap();
     assert!(build.contains("--base target/rehearsal/source/base.oci.tar"), "{build}");
     assert!(
-        build.contains("--reference cuda-exercise:gpu-rehearsal --label io.github.pixi-image.source=rehearsal"),
+        build
+            .contains(" --reference cuda-exercise:gpu-rehearsal --label org.opencontainers.image.title=cuda-exercise "),
         "{build}"
     );
     let words: Vec<_> = calls.iter().map(|call| call.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
@@ -281,7 +282,7 @@ fn wrong_usage_ends_with_2() {
     for arguments in [
         &["build"] as &[&str],
         &["build", "vmdk"],
-        &["all", "--engine", "docker"],
+        &["all", "--engine", "vmware"],
         &["all", "--env", "../x"],
         &["all", "-q", "-v"],
         &["nothing"],

@@ -49,18 +49,13 @@ impl Engine for Sif {
         self.room(desk, request)?;
         let mut artifacts = Vec::new();
         for target in &request.outputs {
-            artifacts.extend(self.build_one(desk.cx, request, target)?);
+            artifacts.extend(self.build_one(desk, request, target)?);
         }
         Ok(if desk.cx.options.dry_run { None } else { Some(artifacts) })
     }
 
     fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
-        let way = |action: &'static str| {
-            let image = request.image.path.clone();
-            move |words: &[&str]| self.command([action]).arg(&image).args(words.iter().copied())
-        };
-        let (exec, run) = (way("exec"), way("run"));
-        checks::check(desk, request, &[("apptainer exec", &exec), ("apptainer run", &run)])?;
+        self.check(desk, request)?;
         desk.cx.execute(&self.command(["test", &request.image.path]))
     }
 
@@ -71,11 +66,19 @@ impl Engine for Sif {
 }
 
 impl Sif {
+    fn check(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
+        let way = |action: &'static str| {
+            move |words: &[&str]| self.command([action]).arg(&request.image.path).args(words.iter().copied())
+        };
+        checks::check(desk, request, &[("by `exec`", &way("exec")), ("by `run`", &way("run"))])
+    }
+
     fn command<const N: usize>(&self, arguments: [&str; N]) -> CommandLine {
         CommandLine::new(self.name).args(arguments)
     }
 
-    fn build_one(&self, cx: &Context, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
+    fn build_one(&self, desk: &Desk<'_>, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
+        let cx = desk.cx;
         let partial = format!("{}.partial.sif", target.path.trim_end_matches(".sif"));
         cx.make_room(&partial)?;
         // The recipe's own paths begin at the workspace.
@@ -91,6 +94,12 @@ impl Sif {
             line = line.option("--build-arg", argument);
         }
         let built = cx.execute(&line.arg(up(&partial)).arg(up(&target.recipe)));
+        // An image that does not work gets no name.
+        let built = if request.exact {
+            built
+        } else {
+            built.and_then(|()| self.check(desk, &request.test(&partial, &partial)))
+        };
         if built.is_err() && !cx.options.dry_run {
             cx.remove(&cx.resolve(&partial))?;
         }

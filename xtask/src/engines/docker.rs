@@ -42,20 +42,14 @@ impl Engine for Oci {
     fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>> {
         let mut artifacts = Vec::new();
         for target in &request.outputs {
-            artifacts.extend(self.build_one(desk.cx, request, target)?);
+            artifacts.extend(self.build_one(desk, request, target)?);
         }
         Ok(if desk.cx.options.dry_run { None } else { Some(artifacts) })
     }
 
     fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
         self.have(desk.cx, &request.image)?;
-        let run = |words: &[&str]| self.container(&[]).arg(&request.image.reference).args(words.iter().copied());
-        let exec = |words: &[&str]| {
-            let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
-            let line = self.container(&["--entrypoint", program]);
-            line.arg(&request.image.reference).args(arguments.iter().copied())
-        };
-        checks::check(desk, request, &[("through the entrypoint", &run), ("without it, as `exec`", &exec)])
+        self.check(desk, request)
     }
 
     fn run(&self, desk: &Desk<'_>, image: &Image, command: &[String], interactive: bool) -> Result<CommandLine> {
@@ -72,6 +66,16 @@ impl Engine for Oci {
 }
 
 impl Oci {
+    fn check(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
+        let run = |words: &[&str]| self.container(&[]).arg(&request.image.reference).args(words.iter().copied());
+        let exec = |words: &[&str]| {
+            let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
+            let line = self.container(&["--entrypoint", program]);
+            line.arg(&request.image.reference).args(arguments.iter().copied())
+        };
+        checks::check(desk, request, &[("through the entrypoint", &run), ("without it, as `exec`", &exec)])
+    }
+
     fn is_docker(&self) -> bool {
         self.name == DOCKER.name
     }
@@ -84,7 +88,8 @@ impl Oci {
         self.command(["run", "--rm"]).args(options.iter().copied())
     }
 
-    fn build_one(&self, cx: &Context, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
+    fn build_one(&self, desk: &Desk<'_>, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
+        let cx = desk.cx;
         if request.base.is_some() && !cx.options.dry_run {
             takes_base(cx, &target.recipe)?;
         }
@@ -95,7 +100,8 @@ impl Oci {
             // It gets its name when it was seen to work: what an earlier build left keeps it until then.
             let candidate = format!("{}-untested", request.reference);
             cx.execute(&line.option("--tag", &candidate).arg(&request.workspace))?;
-            let named = self.activate_for_exec(cx, request, &candidate);
+            let works = self.check(desk, &request.test(&target.path, &candidate));
+            let named = works.and_then(|()| self.activate_for_exec(cx, request, &candidate));
             let forgotten = cx.ask(&self.command(["image", "rm", &candidate]));
             named?;
             forgotten?;

@@ -1,6 +1,6 @@
 //! pixi-image: both formats in one pass, with nothing installed and as an ordinary user.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
@@ -29,6 +29,11 @@ impl Engine for Native {
     }
 
     fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>> {
+        if request.cuda_version.is_some() {
+            bail!(
+                "native takes the CUDA version from the lock\n  hint: change what pixi.toml requires, or leave out --cuda-version"
+            );
+        }
         let mut line = desk
             .programs
             .command(Program::PixiImage)?

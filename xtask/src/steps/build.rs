@@ -8,6 +8,7 @@ use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Row, Step, Task};
+use crate::steps::run;
 
 /// The step.
 pub struct Build;
@@ -123,6 +124,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<
         offline: session.is_offline(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
+        command: run::default_command(),
         outputs,
     };
     let server = match (session.is_rehearsal(), engine.follows_recipe()) {

@@ -18,6 +18,8 @@ pub mod clobber;
 pub mod entry;
 pub mod fetch;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod install;
 pub mod layers;
 pub mod layout;
 pub mod lock;

@@ -15,7 +15,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    #[cfg(target_os = "linux")]
+    let done = if commands::pixi::is_wanted() { commands::pixi::run() } else { Cli::parse().command.run() };
+    #[cfg(not(target_os = "linux"))]
+    let done = Cli::parse().command.run();
+    match done {
         Ok(code) => code,
         Err(error) => {
             commands::report::error(&error);

@@ -132,6 +132,12 @@ impl Prefix {
         Self(format!("/app/.pixi/envs/{name}"))
     }
 
+    /// The place at an absolute path; none if it is not written as such a place must be.
+    pub fn at(path: &str) -> Option<Self> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        parts.all(|part| !matches!(part, "" | "." | "..")).then(|| Self(path.to_owned()))
+    }
+
     /// The absolute path as text.
     pub fn as_str(&self) -> &str {
         &self.0

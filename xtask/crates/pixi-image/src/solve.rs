@@ -18,7 +18,7 @@ use crate::http::{self, HttpError};
 use crate::manifest::{Manifest, ManifestEnvironment, Requirement, Target};
 use crate::progress::Progress;
 
-pub use check::{Unmet, check};
+pub use check::{Unmet, check, row_name};
 
 /// Attempts to read a channel.
 const ATTEMPTS: u32 = 3;

@@ -9,6 +9,8 @@ mod cache;
 mod fetch;
 mod interrupt;
 mod lock;
+#[cfg(target_os = "linux")]
+pub mod pixi;
 mod plan;
 mod probe;
 pub mod report;

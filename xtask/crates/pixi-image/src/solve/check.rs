@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use rattler_conda_types::{GenericVirtualPackage, MatchSpec, Matches, PackageName, ParseStrictness, RepoDataRecord};
-use rattler_lock::{Environment, Platform as Row};
+use rattler_lock::{Environment, LockFile, Platform as Row};
 
 use crate::lock::{self, LockError};
 use crate::manifest::{Manifest, ManifestEnvironment, Target, is_default};
@@ -84,6 +84,18 @@ fn check_environment(environment: &ManifestEnvironment, locked: Environment<'_>,
             ..about(environment, "it is locked, but the manifest has no such platform for it")
         });
     }
+}
+
+/// The name of the row in which an environment is locked for one of its platforms.
+pub fn row_name(lock: &LockFile, environment: &str, target: &Target) -> Option<String> {
+    let mut names: Vec<_> = lock
+        .environment(environment)?
+        .platforms()
+        .filter(|row| is_row_of(*row, target))
+        .map(|row| row.name().to_string())
+        .collect();
+    names.sort();
+    names.into_iter().next()
 }
 
 /// Rows are known by what they promise: pixi calls them `p1`, `p2`, and locks before version 7 promise nothing.
