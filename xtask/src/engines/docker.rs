@@ -137,7 +137,9 @@ impl Oci {
                 line = line.option("--build-arg", format!("{name}={value}"));
             }
         }
-        for (name, value) in &request.labels {
+        let base = request.base.clone().filter(|_| takes_base);
+        let base = base.map(|base| ("org.opencontainers.image.base.name".to_owned(), base));
+        for (name, value) in request.labels.iter().chain(&base) {
             line = line.option("--label", format!("{name}={value}"));
         }
         line.option("--file", &target.recipe)
