@@ -55,13 +55,15 @@ fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
     let stdout = first.stdout();
     assert_eq!(
         repository.asked(),
-        ["probe", "fetch", "lock", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+        ["probe", "fetch", "lock", "resolve", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
     );
     for row in
         ["fetch  ", "edit  ", "lock  ", "build docker  ", "build apptainer  ", "test docker  ", "run apptainer  "]
     {
         assert!(stdout.contains(&format!("\n{row}")), "{row} in {stdout}");
     }
+    let pins = repository.read("cuda-exercise/base.lock");
+    assert!(pins.contains("\nghcr.io/prefix-dev/pixi:0.77.0-noble ghcr.io/prefix-dev/pixi@sha256:00"), "{pins}");
     assert!(stdout.contains("12.0 MB") && stdout.contains("with the above"), "{stdout}");
     assert_eq!(stdout.matches("    PyTorch has no active GPU").count(), 2, "{stdout}");
     assert!(

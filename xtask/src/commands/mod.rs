@@ -8,6 +8,7 @@ use crate::context::Context;
 mod all;
 mod explain;
 mod status;
+mod tags;
 
 /// A command that is no step.
 pub struct Generic {
@@ -30,6 +31,12 @@ pub const COMMANDS: &[Generic] = &[
         run: |cx, _| all::run(cx),
     },
     Generic { name: "status", about: "Show which steps are done", arguments: none, run: |cx, _| status::run(cx) },
+    Generic {
+        name: "tags",
+        about: "Print the tags that an image gets where it is published",
+        arguments: tags::arguments,
+        run: tags::run,
+    },
     Generic {
         name: "explain",
         about: "Explain a topic: traps, for one",

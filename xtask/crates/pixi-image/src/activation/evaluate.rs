@@ -177,7 +177,7 @@ impl<'a> Shell<'a> {
             match error {
                 ParseError::ParsingNearToken(token) => self.line = token.location().start.line,
                 ParseError::Tokenizing { position: Some(position), .. } => self.line = position.line,
-                _ => {}
+                _ => self.line = text.lines().count().max(1),
             }
             "what stands there cannot be parsed".to_owned()
         })?;

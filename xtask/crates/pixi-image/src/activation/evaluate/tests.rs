@@ -220,7 +220,7 @@ fn what_leaves_the_subset_is_named_with_its_line() {
         ("A=1 export B=2", 1, "in front of a command"),
         ("echo ${BASH_SOURCE[0]}", 1, "only bash has"),
         ("A=$'x'", 1, "$'...'"),
-        (": ${A:?gone}", 1, "may end the shell"),
+        (": ${GONE:?x}", 1, "may end the shell"),
         ("for f in {a,b}; do :; done", 1, "braces"),
     ] {
         let error = place.evaluate(&["A=1", script], &place.env(&[])).expect_err(script);
