@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use engines::Need;
 use engines::apptainer::Apptainer;
 use engines::command::{command, read, run};
+use engines::lesson::{Lesson, Recipe};
 use engines::oci::{self, DOCKER, PODMAN};
 use engines::rehearsal::{self, Checkout, Habits, Images, Programs, SCRIPT_SAYS, open_directory};
 use engines::user::User;
@@ -37,6 +38,10 @@ const CHECKS: &[Check] = &[
         needs: &[Need::Root, Need::Apptainer, Need::Program("umoci")],
         run: same_content,
     },
+    Check { name: "docker_builds_the_recipe", needs: &[Need::Docker, Need::Checkout], run: docker_builds },
+    Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
+    Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
+    Check { name: "temporary_exact", needs: &[Need::Apptainer, Need::Checkout], run: exact },
     Check { name: "the_readme_shows_what_all_prints", needs: &[Need::Checkout], run: readme },
     Check { name: "a_second_run_finds_nothing_to_do", needs: &[Need::Checkout], run: second_run },
     Check {
@@ -78,6 +83,7 @@ fn trial(check: &'static Check, lab: Arc<Lab>) -> Trial {
 struct Lab {
     bench: OnceLock<Result<Bench, String>>,
     second: OnceLock<Result<Mutex<Checkout>, String>>,
+    lesson: OnceLock<Result<Lesson, String>>,
 }
 
 /// The images, and an ordinary user to run them.
@@ -99,16 +105,26 @@ enum Owner {
 
 impl Lab {
     fn bench(&self) -> anyhow::Result<&Bench> {
-        shared(&self.bench, Bench::set_up).context("make the rehearsal images")
+        engines::shared(&self.bench, Bench::set_up).context("make the rehearsal images")
     }
 
     fn images(&self) -> anyhow::Result<&Images> {
         Ok(&self.bench()?.images)
     }
 
+    /// The images that the lesson's own engines make by its recipes.
+    fn lesson(&self) -> anyhow::Result<&Lesson> {
+        let prepare = || {
+            let bench = self.bench()?;
+            let habits = Habits { umask: "022", time_zone: "UTC" };
+            Lesson::prepare(bench.check_out("xtask-test-3", "lesson", habits)?, bench.checkout()?)
+        };
+        engines::shared(&self.lesson, prepare).context("prepare the lesson's own way")
+    }
+
     /// A second machine that made the same images. Who holds it may remove them, and leaves them as they were.
     fn second(&self) -> anyhow::Result<MutexGuard<'_, Checkout>> {
-        let second = shared(&self.second, || {
+        let second = engines::shared(&self.second, || {
             let bench = self.bench()?;
             let habits = Habits { umask: "077", time_zone: "Asia/Kathmandu" };
             let checkout = bench.check_out("xtask-test-2", "second, elsewhere é", habits)?;
@@ -117,12 +133,6 @@ impl Lab {
         })?;
         Ok(second.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The value of `cell`, made by whoever comes first; a failure is told to everyone.
-fn shared<T>(cell: &OnceLock<Result<T, String>>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&T> {
-    let value = cell.get_or_init(|| make().map_err(|error| format!("{error:#}")));
-    value.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 impl Bench {
@@ -210,6 +220,19 @@ fn only_in_sif(difference: &str) -> bool {
     ONLY_IN_SIF.contains(&first)
 }
 
+fn docker_builds(lab: &Lab) -> anyhow::Result<()> {
+    lab.lesson()?.stored(DOCKER, Recipe::Ours)?.image.check()
+}
+
+fn podman_builds(lab: &Lab) -> anyhow::Result<()> {
+    lab.lesson()?.stored(PODMAN, Recipe::Ours)?.image.check()
+}
+
+fn apptainer_builds(lab: &Lab) -> anyhow::Result<()> {
+    let lesson = lab.lesson()?;
+    Apptainer { user: &lesson.checkout().user, sif: lesson.sif(Recipe::Ours)? }.check()
+}
+
 /// The README's table and output, but for what differs from run to run: times and sizes.
 fn readme(lab: &Lab) -> anyhow::Result<()> {
     let bench = lab.bench()?;
@@ -273,4 +296,14 @@ fn same_images(first: &Images, second: &Images) -> anyhow::Result<()> {
 fn check_out(programs: &Programs, parent: &Path, user: &str, name: &str, habits: Habits) -> anyhow::Result<Checkout> {
     let user = User::create(user, parent.join(user))?;
     Checkout::create(programs.clone(), user, parent.join(name), habits)
+}
+
+fn exact(lab: &Lab) -> anyhow::Result<()> {
+    let lesson = lab.lesson()?;
+    println!("{}", lesson.sif(Recipe::Exact)?.display());
+    let x = lesson.stored(DOCKER, Recipe::Exact)?;
+    println!("{} {}", x.image.reference, x.archive.display());
+    let x = lesson.stored(PODMAN, Recipe::Exact)?;
+    println!("{} {}", x.image.reference, x.archive.display());
+    Ok(())
 }

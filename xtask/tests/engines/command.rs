@@ -79,7 +79,8 @@ impl Outcome {
         Ok(self)
     }
 
-    fn both(&self) -> String {
+    /// Everything that it printed.
+    pub fn both(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 

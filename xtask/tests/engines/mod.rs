@@ -4,9 +4,12 @@
 
 pub mod apptainer;
 pub mod command;
+pub mod lesson;
 pub mod oci;
 pub mod rehearsal;
 pub mod user;
+
+use std::sync::OnceLock;
 
 use command::on_path;
 
@@ -41,4 +44,10 @@ impl Need {
 /// Whether an engine that is not there is a failure.
 pub fn required() -> bool {
     std::env::var_os("XTASK_REQUIRE_ENGINES").is_some_and(|value| value == "1")
+}
+
+/// The value of `cell`, made by whoever comes first; a failure is told to everyone.
+pub fn shared<T>(cell: &OnceLock<Result<T, String>>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&T> {
+    let value = cell.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    value.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }
