@@ -18,6 +18,7 @@ use engines::lesson::{Lesson, Recipe};
 use engines::oci::{self, DOCKER, PODMAN};
 use engines::rehearsal::{self, Checkout, Habits, Images, Programs, SCRIPT_SAYS, open_directory};
 use engines::user::User;
+use engines::{traps, traps_of_builds as builds};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tempfile::TempDir;
 
@@ -26,6 +27,11 @@ struct Check {
     needs: &'static [Need],
     run: fn(&Lab) -> anyhow::Result<()>,
 }
+
+/// What images of the lesson's recipes need: Docker's, Apptainer's, and both.
+const STORED: &[Need] = &[Need::Docker, Need::Checkout];
+const SIFS: &[Need] = &[Need::Apptainer, Need::Checkout];
+const BOTH: &[Need] = &[Need::Docker, Need::Apptainer, Need::Checkout];
 
 const CHECKS: &[Check] = &[
     Check { name: "docker_loads_and_runs_the_archive", needs: &[Need::Docker], run: docker },
@@ -42,6 +48,40 @@ const CHECKS: &[Check] = &[
     Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
     Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
     Check { name: "temporary_exact", needs: &[Need::Apptainer, Need::Checkout], run: exact },
+    Check { name: "trap_t01_a_build_argument_that_is_not_there", needs: SIFS, run: |lab| builds::t01(lab.lesson()?) },
+    Check {
+        name: "trap_t02_the_context_holds_what_is_installed",
+        needs: STORED,
+        run: |lab| builds::t02(lab.lesson()?),
+    },
+    Check { name: "trap_t03_a_file_of_newer_versions_of_pixi", needs: STORED, run: |lab| builds::t03(lab.lesson()?) },
+    Check { name: "trap_t04_docker_without_a_command", needs: STORED, run: |lab| traps::t04_docker(lab.lesson()?) },
+    Check { name: "trap_t04_apptainer_without_a_command", needs: SIFS, run: |lab| traps::t04_apptainer(lab.lesson()?) },
+    Check { name: "trap_t05_only_run_activates", needs: SIFS, run: |lab| traps::t05(lab.lesson()?) },
+    Check { name: "trap_t06_an_empty_environment", needs: STORED, run: |lab| builds::t06(lab.lesson()?) },
+    Check {
+        name: "trap_t07_the_base_image_moves",
+        needs: &[Need::Docker, Need::Checkout, Need::Program("docker-registry"), Need::Program("skopeo")],
+        run: |lab| builds::t07(lab.lesson()?, lab.bench()?.scratch()?.path()),
+    },
+    Check { name: "trap_t08_docker_cuda_version", needs: STORED, run: |lab| traps::t08_docker(lab.lesson()?) },
+    Check { name: "trap_t08_apptainer_cuda_version", needs: SIFS, run: |lab| builds::t08(lab.lesson()?) },
+    Check {
+        name: "trap_t13_the_environment_twice",
+        needs: &[Need::Root, Need::Apptainer, Need::Checkout],
+        run: |lab| builds::t13(lab.lesson()?),
+    },
+    Check { name: "trap_t14_packages_of_the_home_directory", needs: BOTH, run: |lab| traps::t14(lab.lesson()?) },
+    Check { name: "trap_t15_without_the_entrypoint", needs: STORED, run: |lab| traps::t15(lab.lesson()?) },
+    Check { name: "trap_t17_the_path_of_the_build", needs: BOTH, run: |lab| traps::t17(lab.lesson()?) },
+    Check {
+        name: "trap_t18_the_classic_builder",
+        needs: &[Need::Root, Need::Docker, Need::Checkout],
+        run: |lab| builds::t18(lab.lesson()?),
+    },
+    Check { name: "trap_t19_records_for_root_alone", needs: STORED, run: |lab| traps::t19(lab.lesson()?) },
+    Check { name: "trap_t20_a_project_in_the_current_directory", needs: BOTH, run: |lab| traps::t20(lab.lesson()?) },
+    Check { name: "trap_t21_apptainers_own_shell", needs: SIFS, run: |lab| traps::t21(lab.lesson()?) },
     Check { name: "the_readme_shows_what_all_prints", needs: &[Need::Checkout], run: readme },
     Check { name: "a_second_run_finds_nothing_to_do", needs: &[Need::Checkout], run: second_run },
     Check {

@@ -14,7 +14,7 @@ use super::rehearsal::{Checkout, SCRIPT_SAYS, TAG};
 
 /// Another port than that of the other clones, which serve their channel without a base image. It is the same in every
 /// run: it stands in the lock, and what Docker keeps from an earlier build would never fit.
-const PORT: &str = "8766";
+pub const PORT: &str = "8766";
 /// Where the recipes as printed are written.
 const EXACT: &str = "target/xtask/rehearsal/cuda-exercise/exact";
 /// The workspace that is built, a copy of the learner's.
@@ -47,12 +47,12 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    fn option(self) -> Option<&'static str> {
+    pub fn option(self) -> Option<&'static str> {
         (self == Self::Exact).then_some("--exact")
     }
 
     /// What images of it are named with.
-    fn suffix(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         if self == Self::Exact { "-exact-rehearsal" } else { "-rehearsal" }
     }
 }
@@ -90,6 +90,11 @@ impl Lesson {
     /// The clone.
     pub fn checkout(&self) -> &Checkout {
         &self.checkout
+    }
+
+    /// The workspace that is built.
+    pub fn workspace(&self) -> PathBuf {
+        self.checkout.path(WORKSPACE)
     }
 
     /// The image that Docker or Podman built.
@@ -167,7 +172,7 @@ impl Lesson {
     }
 
     /// Serves the channel and the base image with pixi, as `cargo xtask build` does while it works.
-    fn serve(&self) -> anyhow::Result<Server> {
+    pub fn serve(&self) -> anyhow::Result<Server> {
         let source = |name: &str| self.checkout.path("target/rehearsal/source").join(name);
         let rehearsal = self.checkout.program("rehearsal");
         let mut image = command!(&rehearsal, "add-pixi", "--base", source("base.oci.tar"), "--pixi");
@@ -188,13 +193,14 @@ impl Lesson {
         self.checkout.path(&format!("target/containers/cuda-exercise-gpu{}.{ending}", recipe.suffix()))
     }
 
-    fn building(&self) -> MutexGuard<'_, ()> {
+    /// To be held while something is built or served here.
+    pub fn building(&self) -> MutexGuard<'_, ()> {
         self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The server of the rehearsal's channel, for as long as this value lives.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {

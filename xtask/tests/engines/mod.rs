@@ -7,6 +7,8 @@ pub mod command;
 pub mod lesson;
 pub mod oci;
 pub mod rehearsal;
+pub mod traps;
+pub mod traps_of_builds;
 pub mod user;
 
 use std::sync::OnceLock;
