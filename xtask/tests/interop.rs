@@ -41,7 +41,7 @@ const CHECKS: &[Check] = &[
     Check { name: "docker_builds_the_recipe", needs: &[Need::Docker, Need::Checkout], run: docker_builds },
     Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
     Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
-    Check { name: "temporary_exact", needs: &[Need::Apptainer, Need::Checkout], run: exact },
+    Check { name: "exact_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: exact },
     Check { name: "the_readme_shows_what_all_prints", needs: &[Need::Checkout], run: readme },
     Check { name: "a_second_run_finds_nothing_to_do", needs: &[Need::Checkout], run: second_run },
     Check {
