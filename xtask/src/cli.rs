@@ -16,7 +16,7 @@ pub fn run() -> Result<()> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let cx = Context::new(Options::from_arg_matches(matches)?)?;
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
-        return (command.run)(&cx);
+        return (command.run)(&cx, matches);
     }
     match STEPS.iter().find(|step| step.name() == name) {
         Some(step) => steps::run_typed(&cx, *step, matches),
@@ -34,7 +34,9 @@ fn command() -> Command {
         .max_term_width(110)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    let root = root.subcommands(COMMANDS.iter().map(|command| Command::new(command.name).about(command.about)));
+    let root = root.subcommands(
+        COMMANDS.iter().map(|command| (command.arguments)(Command::new(command.name)).about(command.about)),
+    );
     root.subcommands(STEPS.iter().map(|step| steps::command(*step)))
 }
 

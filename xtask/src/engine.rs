@@ -58,6 +58,8 @@ pub struct BuildRequest {
     pub environment: String,
     /// A registry reference, or an OCI archive. None: what the recipe names.
     pub base: Option<String>,
+    /// Whether somebody asked for that base, so that a recipe which names another one is a mistake.
+    pub base_typed: bool,
     /// The CUDA version that the environment is solved for; none: what the recipe or the lock names.
     pub cuda_version: Option<String>,
     /// The directory that becomes /app/src.

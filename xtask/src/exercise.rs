@@ -53,6 +53,11 @@ impl Workspace {
         self.directory.join("pixi.lock")
     }
 
+    /// `base.lock`: the digests of base images.
+    pub fn base_lock(&self) -> PathBuf {
+        self.directory.join("base.lock")
+    }
+
     /// `app`: what the image holds at /app/src.
     pub fn app(&self) -> PathBuf {
         self.directory.join("app")

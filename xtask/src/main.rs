@@ -1,5 +1,6 @@
 //! `cargo xtask`: maps results to exit codes.
 
+mod base;
 mod cli;
 mod command_line;
 mod commands;

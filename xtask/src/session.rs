@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::base;
 use crate::context::Context;
 use crate::engine::{Desk, Engine, Format};
 use crate::engines;
@@ -84,13 +85,29 @@ impl<'a> Session<'a> {
         Ok(*cell.get_or_init(|| engine))
     }
 
-    /// The base image: as typed, else that of the source. None where the recipe names it.
+    /// The base image: as typed, else that of the source. None where the recipe names it: as printed in the lesson, or
+    /// served in a rehearsal.
     pub fn base(&self, engine: &dyn Engine) -> Option<String> {
         match (&self.cx.options.base, self.source) {
             (Some(base), _) => Some(base.clone()),
-            (None, _) if engine.follows_recipe() => None,
+            (None, _) if self.cx.options.exact => None,
             (None, Source::CondaForge) => Some(pins::BASE.to_owned()),
+            (None, Source::Rehearsal) if engine.follows_recipe() => None,
             (None, Source::Rehearsal) => Some(self.cx.typed(&self.rehearsal.base())),
+        }
+    }
+
+    /// Where the base image's digest is kept, if it has one to keep.
+    pub fn base_lock(&self, engine: &dyn Engine) -> Option<PathBuf> {
+        let base = self.base(engine).filter(|base| !self.cx.options.offline && base::floats(self.cx, base))?;
+        (!self.is_rehearsal() || self.cx.options.base.as_ref() == Some(&base)).then(|| self.workspace.base_lock())
+    }
+
+    /// The base image by digest, which is looked up once and kept beside the lock.
+    pub fn pinned_base(&self, engine: &dyn Engine) -> Result<Option<String>> {
+        match (self.base(engine), self.base_lock(engine)) {
+            (Some(base), Some(file)) => base::pinned(self.cx, &self.programs, &file, &base).map(Some),
+            (base, _) => Ok(base),
         }
     }
 
@@ -137,9 +154,13 @@ impl<'a> Session<'a> {
         let cuda = plan.as_ref().and_then(Plan::cuda_version).map(|version| format!("-cuda-{version}"));
         let prefix = if format == Format::Apptainer { "apptainer-" } else { "" };
         let [noble, trixie] = pins::BASE_DISTRIBUTIONS;
-        let distribution = if self.is_rehearsal() { trixie } else { noble };
+        let distribution = match (&self.cx.options.base, self.source) {
+            (Some(_), _) => String::new(), // what it is made of is not known
+            (None, Source::CondaForge) => format!("-{noble}"),
+            (None, Source::Rehearsal) => format!("-{trixie}"),
+        };
         let suffix = suffix(self.cx, self.source);
-        Ok(vec![format!("{prefix}{environment}-{distribution}{}{suffix}", cuda.unwrap_or_default())])
+        Ok(vec![format!("{prefix}{environment}{distribution}{}{suffix}", cuda.unwrap_or_default())])
     }
 
     /// The image's labels: the OCI image specification's annotation keys, and ours for the source.

@@ -73,6 +73,8 @@ pub struct Task {
     pub format: Option<Format>,
     /// Inputs, outputs and stamp.
     pub record: Record,
+    /// What was done by hand since, and is kept.
+    pub changed: Option<String>,
 }
 
 impl Task {
@@ -94,7 +96,7 @@ impl Task {
             None => (name.to_owned(), name.to_owned()),
         };
         let directory = cx.target().join("xtask").join(session.source.name()).join(session.workspace.name());
-        Self { title, format, record: Record { stamp: directory.join(stamp), inputs, outputs } }
+        Self { title, format, record: Record { stamp: directory.join(stamp), inputs, outputs }, changed: None }
     }
 }
 

@@ -13,7 +13,7 @@ const SCRIPT: &str = "cuda-exercise/app/torch_detect_GPU.py";
 fn the_help_says_what_there_is() {
     let repository = Repository::new("help");
     golden("help", &repository.xtask(&["-h"]).stdout());
-    for step in ["fetch", "edit", "lock", "build", "test", "run", "rehearse"] {
+    for step in ["fetch", "edit", "lock", "build", "test", "run", "workflows", "rehearse", "explain"] {
         let help = repository.xtask(&[step, "--help"]).stdout();
         golden(&format!("help-{step}"), help.split("\nCommon options:").next().unwrap());
     }
@@ -55,13 +55,15 @@ fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
     let stdout = first.stdout();
     assert_eq!(
         repository.asked(),
-        ["probe", "fetch", "lock", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+        ["probe", "fetch", "lock", "resolve", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
     );
     for row in
         ["fetch  ", "edit  ", "lock  ", "build docker  ", "build apptainer  ", "test docker  ", "run apptainer  "]
     {
         assert!(stdout.contains(&format!("\n{row}")), "{row} in {stdout}");
     }
+    let pins = repository.read("cuda-exercise/base.lock");
+    assert!(pins.contains("\nghcr.io/prefix-dev/pixi:0.77.0-noble ghcr.io/prefix-dev/pixi@sha256:00"), "{pins}");
     assert!(stdout.contains("12.0 MB") && stdout.contains("with the above"), "{stdout}");
     assert_eq!(stdout.matches("    PyTorch has no active GPU").count(), 2, "{stdout}");
     assert!(
@@ -306,4 +308,102 @@ fn off_a_terminal_there_are_no_colours_and_quiet_says_results_only() {
         "{}",
         loud.stderr()
     );
+}
+
+const WORKFLOWS: [&str; 2] = [".github/workflows/docker.yaml", ".github/workflows/apptainer.yaml"];
+
+#[test]
+fn the_workflows_in_git_are_those_that_xtask_writes() {
+    let repository = Repository::new("workflows");
+    let run = repository.xtask(&["workflows"]);
+    assert!(run.stdout().starts_with(".github/workflows: docker.yaml and apptainer.yaml ("), "{}", run.stdout());
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for file in WORKFLOWS {
+        assert_eq!(repository.read(file), fs::read_to_string(format!("{root}/{file}")).unwrap(), "{file}");
+    }
+    assert!(repository.xtask(&["workflows"]).stdout().contains("nothing to change"));
+    assert!(repository.calls().is_empty(), "no program is needed for that");
+}
+
+#[test]
+fn a_workflow_that_was_changed_is_kept_until_forced() {
+    let repository = Repository::new("workflow-changed").online();
+    repository.xtask(&["all"]).ends(0);
+    let [docker, apptainer] = WORKFLOWS;
+    let ours = repository.read(docker);
+    repository.write(docker, "# mine\n");
+    repository.remove(apptainer);
+
+    let status = repository.xtask(&["status"]).stdout();
+    let changed = status.lines().find(|line| line.starts_with("workflows ")).unwrap();
+    assert!(changed.contains("  changed  .github/workflows/docker.yaml: not as xtask writes it"), "{status}");
+    let refused = repository.xtask(&["workflows"]).ends(1).stderr();
+    assert!(
+        refused.contains(".github/workflows/docker.yaml: not as xtask writes it") && refused.contains("--force"),
+        "{refused}"
+    );
+    let all = repository.xtask(&["all"]);
+    assert!(
+        all.ends(0).stderr().contains(".github/workflows/docker.yaml is not as xtask writes it, and is kept;"),
+        "{}",
+        all.stderr()
+    );
+    assert_eq!(repository.read(docker), "# mine\n");
+    assert!(repository.path(apptainer).is_file(), "the one that was missing is there again");
+    let second = repository.xtask(&["all"]);
+    assert_eq!(second.stdout(), "There is nothing to do: every step is done.\n");
+
+    repository.xtask(&["workflows", "--force"]).ends(0);
+    assert_eq!(repository.read(docker), ours);
+    // The lesson's own are to look at: they never replace ours, through which GitHub publishes.
+    let exact = repository.xtask(&["workflows", "--exact"]).stdout();
+    let place = "target/xtask/conda-forge/cuda-exercise/exact/.github/workflows";
+    assert!(exact.starts_with(&format!("{place}: docker.yaml and apptainer.yaml")), "{exact}");
+    assert!(repository.read(&format!("{place}/docker.yaml")).contains("docker/setup-qemu-action"));
+    assert_eq!(repository.read(docker), ours);
+}
+
+#[test]
+fn a_rehearsal_leaves_the_repositorys_workflows_alone() {
+    let repository = Repository::new("workflows-rehearsed");
+    let rehearse = || repository.xtask(&["workflows", "--source", "rehearsal"]).stdout();
+    assert!(rehearse().starts_with("target/rehearsal/.github/workflows: docker.yaml and apptainer.yaml"));
+    assert!(!repository.path(".github").exists());
+    let [docker, _] = WORKFLOWS;
+    repository.write(docker, "# mine\n");
+    rehearse();
+    assert_eq!(repository.read(docker), "# mine\n");
+    assert!(repository.read(&format!("target/rehearsal/{docker}")).contains("--source conda-forge"));
+    repository.xtask(&["workflows", "--force"]).ends(0);
+    assert!(rehearse().starts_with(".github/workflows: nothing to change"));
+}
+
+#[test]
+fn workflows_name_the_workspace_that_was_asked_for() {
+    let repository = Repository::new("workflows-elsewhere");
+    let manifest = repository.read("cuda-exercise/pixi.toml");
+    repository.write("courses/Mine/pixi.toml", &manifest);
+    repository.xtask(&["workflows", "--workspace", "courses/Mine"]).ends(0);
+    let docker = repository.read(WORKFLOWS[0]);
+    let build = "cargo xtask build docker --engine docker --source conda-forge --workspace courses/Mine\n";
+    assert!(docker.contains(build) && docker.contains("docker tag mine:gpu "), "{docker}");
+    assert!(docker.contains("- 'courses/Mine/pixi.lock'") && !docker.contains("cuda-exercise"), "{docker}");
+
+    let outside = repository.path("").with_file_name("workflows-outside");
+    fs::create_dir_all(&outside).unwrap();
+    let outside = outside.to_str().unwrap();
+    let refused = repository.xtask(&["workflows", "--workspace", outside]).ends(1).stderr();
+    assert!(refused.contains("no workflow can name the workspace") && refused.contains("  hint: "), "{refused}");
+    let status = repository.xtask(&["status", "--workspace", outside]).stdout();
+    assert!(!status.contains("workflows "), "it is no step of such a workspace: {status}");
+}
+
+#[test]
+fn topics_are_listed_and_explained() {
+    let repository = Repository::new("explain");
+    let topics = repository.xtask(&["explain"]).stdout();
+    assert!(topics.contains("\ntraps  Traps of the lesson's recipes\n"), "{topics}");
+    let traps = repository.xtask(&["explain", "traps"]).stdout();
+    assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
+    repository.xtask(&["explain", "everything"]).ends(2);
 }

@@ -13,7 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["ui"],
     &["context"],
     &["stamp", "external"],
-    &["rehearsal", "plan"],
+    &["base", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],
     &["session"],

@@ -16,9 +16,10 @@ pub fn run(cx: &Context) -> Result<()> {
     let mut rows = Vec::new();
     for step in STEPS {
         for task in step.tasks(&session)? {
-            let (state, reason) = match task.record.state(cx)? {
-                State::Done => ("done", String::new()),
-                State::ToDo(reason) => ("to do", reason),
+            let (state, reason) = match (task.changed, task.record.state(cx)?) {
+                (Some(changed), _) => ("changed", changed),
+                (None, State::Done) => ("done", String::new()),
+                (None, State::ToDo(reason)) => ("to do", reason),
             };
             rows.push(vec![task.title, state.to_owned(), reason]);
         }

@@ -137,7 +137,7 @@ impl Sif {
                 recipe[at + 2..].trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with("}}"))
             })
         };
-        if request.base.is_some() && !uses("BASE") && !cx.options.dry_run {
+        if request.base_typed && !uses("BASE") && !cx.options.dry_run {
             bail!(
                 "{} does not use {{{{ BASE }}}}, so --base cannot change its base image\n  hint: write `From: {{{{ BASE }}}}` and a default in %arguments",
                 target.recipe

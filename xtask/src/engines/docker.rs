@@ -1,6 +1,6 @@
 //! Docker and Podman: the lesson's Dockerfile, built, checked and run by its own tools.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
@@ -90,10 +90,15 @@ impl Oci {
 
     fn build_one(&self, desk: &Desk<'_>, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
         let cx = desk.cx;
-        if request.base.is_some() && !cx.options.dry_run {
-            takes_base(cx, &target.recipe)?;
+        let takes_base = cx.options.dry_run || takes_base(cx, &target.recipe)?;
+        if request.base_typed && !takes_base {
+            bail!(
+                "{} has no `ARG BASE`, so --base cannot change its base image\n  hint: begin it with `ARG BASE=...` and \
+                 use `FROM ${{BASE}}`",
+                target.recipe
+            );
         }
-        let line = self.build_command(request, target);
+        let line = self.build_command(request, target, takes_base);
         if request.exact {
             cx.execute(&line.option("--tag", &request.reference).arg(&request.workspace))?;
         } else {
@@ -112,7 +117,7 @@ impl Oci {
         self.save(cx, &request.reference, &target.path)
     }
 
-    fn build_command(&self, request: &BuildRequest, target: &Target) -> CommandLine {
+    fn build_command(&self, request: &BuildRequest, target: &Target, takes_base: bool) -> CommandLine {
         let mut line = CommandLine::new(self.name);
         // As printed, the lesson's command takes whatever builder there is.
         line = if request.exact { line.arg("build") } else { line.args(self.build.iter().copied()) };
@@ -122,7 +127,7 @@ impl Oci {
                 line = line.arg("--tls-verify=false");
             }
         }
-        let base = request.base.clone();
+        let base = request.base.clone().filter(|_| takes_base);
         let arguments = [
             ("BASE", base),
             ("CUDA_VERSION", request.cuda_version.clone()),
@@ -269,15 +274,10 @@ fn dockerfile(from: &str, variables: &[(String, String)]) -> String {
     text + "\n"
 }
 
-/// The recipe must take the base as an argument where another one is wanted.
-fn takes_base(cx: &Context, recipe: &str) -> Result<()> {
-    let text = cx.read_file(&cx.resolve(recipe)).context("read the recipe")?;
-    if text.lines().any(|line| line.trim_start().starts_with("ARG BASE")) {
-        return Ok(());
-    }
-    bail!(
-        "{recipe} has no `ARG BASE`, so --base cannot change its base image\n  hint: begin it with `ARG BASE=...` and use `FROM ${{BASE}}`"
-    )
+/// Whether the recipe takes its base image as an argument.
+fn takes_base(cx: &Context, recipe: &str) -> Result<bool> {
+    let text = cx.read_file(&cx.resolve(recipe))?;
+    Ok(text.lines().any(|line| line.trim_start().starts_with("ARG BASE")))
 }
 
 #[cfg(test)]

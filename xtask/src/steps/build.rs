@@ -83,7 +83,12 @@ fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> 
     if engine.follows_recipe() {
         inputs.push(Input::Content(session.recipe(format)));
     }
-    Ok(Task::new(session, step, Some(format), inputs, vec![session.image(format)]))
+    let mut outputs = vec![session.image(format)];
+    if let Some(base_lock) = session.base_lock(engine) {
+        inputs.push(Input::Optional(base_lock.clone()));
+        outputs.push(base_lock);
+    }
+    Ok(Task::new(session, step, Some(format), inputs, outputs))
 }
 
 /// An image that must have been built, and whether its engine built it from what is there now.
@@ -115,7 +120,8 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<
         lock: cx.typed(&workspace.lock()),
         manifest: cx.typed(&workspace.manifest()),
         environment: cx.options.environment.clone(),
-        base: session.base(engine),
+        base: session.pinned_base(engine)?,
+        base_typed: cx.options.base.is_some(),
         cuda_version: cx.options.cuda_version.clone(),
         app: cx.typed(&workspace.app()),
         reference: session.reference(),

@@ -17,6 +17,7 @@ mod recipe;
 mod rehearse;
 mod run;
 mod test;
+mod workflows;
 
 /// What `all` does, `status` shows, and the command line offers.
 pub const STEPS: &[&dyn Step] = &[
@@ -28,6 +29,7 @@ pub const STEPS: &[&dyn Step] = &[
     &build::Build,
     &test::Test,
     &run::Run,
+    &workflows::Workflows,
 ];
 
 /// The command line of a step.

@@ -1,9 +1,11 @@
 //! The activation of an environment, computed once for both formats; nothing is executed while an image is built.
 //!
-//! It says what `pixi shell-hook` would say inside the image: the variables, `PATH`, and the scripts of
-//! `etc/conda/activate.d`, which run when a container starts. Variables that serve only a prompt are left out, and
-//! nothing of the building machine gets in (its `PATH` least of all).
+//! It says what `pixi shell-hook` would say inside the image: the variables, `PATH`, and what the scripts of
+//! `etc/conda/activate.d` set. Their outcome is worked out here where it follows from the image alone ([`evaluate`]);
+//! else all of them run when a container starts. Variables that serve only a prompt are left out, and nothing of the
+//! building machine gets in (its `PATH` least of all).
 
+mod evaluate;
 mod render;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod rootfs;
@@ -12,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use evaluate::{FileKind, Files, NotStatic};
 pub(crate) use render::quote;
 
 use crate::entry::ImagePath;
@@ -48,8 +51,16 @@ impl Shell {
     }
 }
 
-/// What the activation is computed from.
+/// A script of `etc/conda/activate.d`.
 #[derive(Clone, Debug)]
+pub struct Script {
+    /// Its path in the image.
+    pub path: ImagePath,
+    /// Its content; none where the path is no plain file.
+    pub content: Option<Vec<u8>>,
+}
+
+/// What the activation is computed from.
 pub struct ActivationInput<'a> {
     /// The environment.
     pub environment: &'a Environment,
@@ -57,8 +68,10 @@ pub struct ActivationInput<'a> {
     pub prefix: &'a Prefix,
     /// The workspace's name in the manifest.
     pub workspace_name: &'a str,
-    /// The environment's `etc/conda/activate.d/*.sh`, as paths in the image.
-    pub scripts: Vec<ImagePath>,
+    /// The environment's `etc/conda/activate.d/*.sh`.
+    pub scripts: Vec<Script>,
+    /// What the image holds, base and environment, for the file tests of scripts.
+    pub files: &'a dyn Files,
     /// The environment's `etc/conda/env_vars.d/*.json`: paths in the image and contents.
     pub env_vars: Vec<(ImagePath, Vec<u8>)>,
     /// `Env` of the base image, each `KEY=VALUE`.
@@ -106,10 +119,28 @@ struct Variable {
 pub struct Activation {
     environment: String,
     prefix: String,
-    variables: Vec<Variable>,
-    scripts: Vec<String>,
-    base: Vec<(String, String)>,
     shell: Option<Shell>,
+    /// What the OCI image declares, and its entrypoint does.
+    oci: State,
+    /// What a SIF does; another thing only where scripts rebuild `PATH`, which is the caller's there.
+    sif: State,
+    not_static: Option<NotStatic>,
+}
+
+/// What is set, and what is left to do when a container starts.
+#[derive(Clone, Debug)]
+struct State {
+    /// The base image's variables; those that are set anew are not among them.
+    base: Vec<(String, String)>,
+    /// Directories that go in front of any `PATH`: the scripts', then the environment's.
+    first: Vec<String>,
+    /// Directories of the base image's `PATH` that are not usual.
+    own: Vec<String>,
+    /// The whole `PATH` of the OCI image.
+    path: String,
+    variables: Vec<Variable>,
+    /// The scripts that run when a container starts, as absolute paths.
+    scripts: Vec<String>,
 }
 
 /// The entrypoint of the OCI image.
@@ -125,8 +156,7 @@ pub struct Entrypoint {
 
 impl Activation {
     /// Computes the activation; only data is read.
-    pub fn new(input: ActivationInput<'_>) -> Result<Self, ActivationError> {
-        let prefix = input.prefix.as_str().to_owned();
+    pub fn new(mut input: ActivationInput<'_>) -> Result<Self, ActivationError> {
         if input.workspace_name.contains('\0') {
             return Err(ActivationError::WorkspaceName(input.workspace_name.to_owned()));
         }
@@ -136,34 +166,33 @@ impl Activation {
                 return Err(ActivationError::ShellPath(path.to_owned()));
             }
         }
+        input.scripts.sort_by(|a, b| a.path.cmp(&b.path));
         let mut scripts = Vec::with_capacity(input.scripts.len());
-        for script in &input.scripts {
-            let path = std::str::from_utf8(script.as_bytes());
-            let path = path.map_err(|_| ActivationError::ScriptPath(script.clone()))?;
-            scripts.push(format!("/{path}"));
+        for Script { path, .. } in &input.scripts {
+            let text = std::str::from_utf8(path.as_bytes());
+            let text = text.map_err(|_| ActivationError::ScriptPath(path.clone()))?;
+            scripts.push(format!("/{text}"));
         }
-        scripts.sort();
+        let running = State::new(&input, scripts)?;
+        let outcome = running.evaluate(&input);
+        let (oci, sif) = match &outcome {
+            Ok(outcome) => running.with(outcome, input.prefix.as_str()),
+            Err(_) => (running.clone(), running),
+        };
         Ok(Self {
             environment: input.environment.name.clone(),
-            variables: variables(&input)?,
-            base: base_variables(&input.base_env)?,
-            prefix,
-            scripts,
+            prefix: input.prefix.as_str().to_owned(),
             shell: input.shell,
+            oci,
+            sif,
+            not_static: outcome.err(),
         })
     }
 
-    /// `Env` of the OCI image: the base image's, `PATH` with the environment in front, and the variables.
+    /// `Env` of the OCI image: `PATH`, the base image's variables, and ours. Each process of a container gets it, those
+    /// of `docker exec` too.
     pub fn oci_env(&self) -> Vec<String> {
-        let bin = self.bin();
-        let rest: Vec<_> = self.base_path().split(':').filter(|part| *part != bin).collect();
-        let path = std::iter::once(bin.as_str()).chain(rest).collect::<Vec<_>>().join(":");
-        let ours = self.variables.iter().map(|variable| (&variable.name, &variable.value));
-        let base = self.base.iter().filter(|(name, _)| name != "PATH" && !self.sets(name));
-        std::iter::once(format!("PATH={path}"))
-            .chain(base.map(|(name, value)| format!("{name}={value}")))
-            .chain(ours.map(|(name, value)| format!("{name}={value}")))
-            .collect()
+        self.oci.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// The entrypoint; none where the image has no shell, so that commands are started directly with [`Self::oci_env`].
@@ -182,9 +211,10 @@ impl Activation {
     }
 
     /// The file [`HAND_BACK_PATH`], by which real bash runs the scripts for [`Self::singularity_environment`]; none
-    /// where there are no scripts or no bash.
+    /// where none have to run, or where there is no bash.
     pub fn hand_back(&self) -> Option<String> {
-        matches!(self.shell, Some(Shell::Bash(_)) if !self.scripts.is_empty()).then(|| render::hand_back(self))
+        let runs = matches!(self.shell, Some(Shell::Bash(_))) && !self.sif.scripts.is_empty();
+        runs.then(|| render::hand_back(&self.sif))
     }
 
     /// The shell that the image has.
@@ -197,22 +227,82 @@ impl Activation {
         &self.prefix
     }
 
+    /// Why all scripts run when a container starts, so that `docker exec` misses what they set; none where
+    /// [`Self::oci_env`] says it all.
+    pub fn not_static(&self) -> Option<&NotStatic> {
+        self.not_static.as_ref()
+    }
+
     /// The scripts that can never run because the image has no shell: worth a warning.
     pub fn scripts_without_shell(&self) -> &[String] {
-        if self.shell.is_none() { &self.scripts } else { &[] }
+        if self.shell.is_none() { &self.oci.scripts } else { &[] }
+    }
+}
+
+impl State {
+    /// Without what the scripts set.
+    fn new(input: &ActivationInput<'_>, scripts: Vec<String>) -> Result<Self, ActivationError> {
+        let variables = variables(input)?;
+        let mut base = base_variables(&input.base_env)?;
+        let path = base.iter().find(|(name, value)| name == "PATH" && !value.is_empty());
+        let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
+        let bin = format!("{}/bin", input.prefix.as_str());
+        let rest: Vec<_> = path.split(':').filter(|part| *part != bin).collect();
+        // PATH is a SIF caller's to choose, so the base image's own directories are added to it, not put in its place.
+        let usual: Vec<_> = DEFAULT_PATH.split(':').collect();
+        let own = rest.iter().filter(|part| !part.is_empty() && !usual.contains(part));
+        let own = own.map(|part| (*part).to_owned()).collect();
+        let path = std::iter::once(bin.as_str()).chain(rest).collect::<Vec<_>>().join(":");
+        base.retain(|(name, _)| name != "PATH" && !variables.iter().any(|variable| variable.name == *name));
+        Ok(Self { base, first: vec![bin], own, path, variables, scripts })
     }
 
-    fn bin(&self) -> String {
-        format!("{}/bin", self.prefix)
+    fn env(&self) -> Vec<(String, String)> {
+        let ours = self.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+        let path = [("PATH".to_owned(), self.path.clone())];
+        path.into_iter().chain(self.base.iter().cloned()).chain(ours).collect()
     }
 
-    fn base_path(&self) -> &str {
-        let path = self.base.iter().find(|(name, value)| name == "PATH" && !value.is_empty());
-        path.map_or(DEFAULT_PATH, |(_, value)| value)
+    fn evaluate(&self, input: &ActivationInput<'_>) -> Result<evaluate::Outcome, NotStatic> {
+        if self.scripts.is_empty() {
+            return Ok(evaluate::Outcome::default());
+        }
+        let contents = input.scripts.iter().map(|script| script.content.as_deref());
+        let sources: Vec<_> =
+            self.scripts.iter().zip(contents).map(|(path, content)| evaluate::Source { path, content }).collect();
+        evaluate::evaluate(&sources, &self.env(), input.prefix.as_str(), input.files)
     }
 
-    fn sets(&self, name: &str) -> bool {
-        self.variables.iter().any(|variable| variable.name == name)
+    /// With what the scripts set: for an OCI image, and for a SIF.
+    fn with(self, outcome: &evaluate::Outcome, prefix: &str) -> (Self, Self) {
+        if self.scripts.is_empty() {
+            return (self.clone(), self);
+        }
+        let mut state = Self { scripts: Vec::new(), ..self.clone() };
+        let same = |name: &String| outcome.set.contains_key(name) || outcome.unset.contains(name);
+        state.base.retain(|(name, _)| !same(name));
+        state.variables.retain(|variable| !outcome.unset.contains(&variable.name));
+        for (name, value) in outcome.set.iter().filter(|(name, _)| *name != "PATH") {
+            match state.variables.iter_mut().find(|variable| variable.name == *name) {
+                Some(variable) => variable.value.clone_from(value),
+                None => {
+                    state.variables.push(Variable { name: name.clone(), value: value.clone(), overridable: true });
+                }
+            }
+        }
+        let activated = Variable { name: ACTIVATED.to_owned(), value: prefix.to_owned(), overridable: false };
+        state.variables.push(activated);
+        let Some(path) = outcome.set.get("PATH") else { return (state.clone(), state) };
+        let before = path.strip_suffix(&self.path).and_then(|before| before.strip_suffix(':'));
+        let before: Option<Vec<_>> = before.map(|before| before.split(':').map(str::to_owned).collect());
+        state.path.clone_from(path);
+        match before.filter(|before| before.iter().all(|part| part.starts_with('/'))) {
+            Some(before) => {
+                state.first.splice(0..0, before);
+                (state.clone(), state)
+            }
+            None => (state, self),
+        }
     }
 }
 
@@ -286,6 +376,9 @@ fn base_variables(env: &[String]) -> Result<Vec<(String, String)>, ActivationErr
             return Err(ActivationError::BaseVariable(entry.clone()));
         }
         let Some((name, value)) = entry.split_once('=') else { continue }; // no value: sets nothing
+        if name == ACTIVATED {
+            continue; // said by a base image that was built by us too, of its own scripts
+        }
         match variables.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => value.clone_into(old),
             None => variables.push((name.to_owned(), value.to_owned())),

@@ -157,6 +157,24 @@ pub fn pull(
     result
 }
 
+/// What `reference` means now, as `HOST/NAME@sha256:DIGEST`: of an index where it names one, so that it holds for every
+/// platform. Nothing else is downloaded. What is named by digest is given back as it is.
+pub fn resolve(reference: &str) -> Result<String, RegistryError> {
+    let bad = |reason: String| RegistryError::BadReference { reference: reference.to_owned(), reason };
+    let parsed: Reference = reference.parse().map_err(|error| bad(format!("{error}")))?;
+    let name = format!("{}/{}", parsed.registry(), parsed.repository());
+    if let Some(digest) = parsed.digest() {
+        let digest: Digest = digest.parse().map_err(|error| bad(format!("{error}")))?;
+        return Ok(format!("{name}@{digest}"));
+    }
+    // Nothing is looked up in a cache.
+    let images = Images { directory: PathBuf::new(), architecture: "" };
+    let puller = Puller::new(&parsed, &images, &crate::progress::Silent)?;
+    let resolved = puller.document(&parsed, None);
+    puller.runtime.shutdown_background();
+    Ok(format!("{name}@{}", resolved?.1))
+}
+
 /// The images of the cache: one layout for each digest and architecture, complete once it has its `index.json`.
 struct Images<'a> {
     directory: PathBuf,

@@ -544,6 +544,10 @@ fn a_base_is_pulled_for_its_architecture_and_by_digest_only_once() {
     let message = pull(&tag, "s390x", false).unwrap_err().to_string();
     assert!(message.contains("has no image for linux/s390x; it has: linux/amd64, linux/arm64"), "{message}");
     let pinned = format!("{}/both@{}", registry.address, amd.digest);
+    assert_eq!(registry::resolve(&tag).unwrap(), pinned, "the index, whatever the architecture");
+    assert_eq!(registry::resolve(&pinned).unwrap(), pinned);
+    let missing = registry::resolve(&registry.reference("nothing")).unwrap_err().to_string();
+    assert!(missing.contains("/nothing") && missing.contains("hint"), "{missing}");
     let never = tempfile::tempdir().unwrap();
     assert!(matches!(
         registry::pull(&pinned, "amd64", never.path(), true, &Silent),

@@ -54,7 +54,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub enum Served {
     /// This process serves it now.
-    Here(Server),
+    Here(Box<Server>),
     /// Another server of the same channel, and of the image if one is wanted, has the port; its URL.
     Elsewhere(String),
 }
@@ -84,7 +84,7 @@ pub async fn listen(channel: &Path, image: Option<&Path>, port: u16) -> Result<S
     match TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
         Ok(listener) => {
             let url = format!("http://{}", listener.local_addr().map_err(refused)?);
-            Ok(Served::Here(Server { listener, url, channel: channel.to_owned(), image, identity: wanted }))
+            Ok(Served::Here(Box::new(Server { listener, url, channel: channel.to_owned(), image, identity: wanted })))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let url = format!("http://{}:{port}", Ipv4Addr::LOCALHOST);

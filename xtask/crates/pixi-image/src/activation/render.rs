@@ -1,6 +1,6 @@
 //! The shell texts of an activation. All but the hand-back are for any POSIX shell, and keep quiet.
 
-use super::{ACTIVATED, Activation, DEFAULT_PATH, HAND_BACK_PATH, Shell, is_name};
+use super::{ACTIVATED, Activation, DEFAULT_PATH, HAND_BACK_PATH, Shell, State, is_name};
 
 const HAND_BACK: &str = include_str!("hand-back.bash");
 const NO_COMMAND: &str = include_str!("no-command.sh");
@@ -16,19 +16,20 @@ pub fn quote(text: &str) -> String {
 
 /// `/app/entrypoint.sh`: variables are set each time, scripts run once, the command's arguments pass untouched.
 pub fn entrypoint(activation: &Activation, shell: &Shell) -> String {
+    let state = &activation.oci;
     let mut text = format!("#!{}\n# Activates the environment, then becomes the command it is given.\n", shell.path());
-    text += &prepend_to_path(&activation.bin());
+    text += &prepend_to_path(&state.first);
     text.push_str("export PATH\n");
-    for variable in &activation.variables {
+    for variable in &state.variables {
         // A setting that the container was started with (`docker run -e`) stays.
         text += &export(&variable.name, &variable.value, variable.overridable);
     }
-    if !activation.scripts.is_empty() {
+    if !state.scripts.is_empty() {
         let prefix = quote(&activation.prefix);
         text += &format!("if [ \"${{{ACTIVATED}:-}}\" != {prefix} ]; then\n");
         match shell {
-            Shell::Bash(_) => text += &scripts_in_bash(activation),
-            Shell::Posix(path) => text += &scripts_in_posix(activation, path),
+            Shell::Bash(_) => text += &scripts_in_bash(state),
+            Shell::Posix(path) => text += &scripts_in_posix(state, path),
         }
         text += &format!("\texport {ACTIVATED}={prefix}\nfi\n");
     }
@@ -38,9 +39,9 @@ pub fn entrypoint(activation: &Activation, shell: &Shell) -> String {
 }
 
 /// In bash the scripts are read at the top level, where `declare -x` is global; the arguments are kept from them.
-fn scripts_in_bash(activation: &Activation) -> String {
+fn scripts_in_bash(state: &State) -> String {
     let mut text = "\tpixi_image_arguments=(\"$@\")\n\tset --\n".to_owned();
-    for script in &activation.scripts {
+    for script in &state.scripts {
         text += &format!("\t. {} </dev/null\n", quote(script));
     }
     text + "\tset +eu\n\tset -- \"${pixi_image_arguments[@]}\"\n\tunset pixi_image_arguments\n"
@@ -48,9 +49,9 @@ fn scripts_in_bash(activation: &Activation) -> String {
 
 /// Elsewhere a function keeps the arguments, and a script that only bash can read is left out instead of ending the
 /// shell, as a syntax error in a sourced file does.
-fn scripts_in_posix(activation: &Activation, shell: &str) -> String {
+fn scripts_in_posix(state: &State, shell: &str) -> String {
     let mut text = "pixi_image_activate() {\n".to_owned();
-    for script in &activation.scripts {
+    for script in &state.scripts {
         let (script, shell) = (quote(script), quote(shell));
         let complaint = quote("cannot be read by this shell: not activated");
         text += &format!(
@@ -62,30 +63,25 @@ fn scripts_in_posix(activation: &Activation, shell: &str) -> String {
 
 /// `90-environment.sh`. Apptainer clears the caller's variables before it and restores afterwards those not set here.
 pub fn singularity_environment(activation: &Activation) -> String {
+    let state = &activation.sif;
     let mut text =
         "# The activation of the environment, read before run, exec, shell, test and instance start.\n".to_owned();
-    for (name, value) in &activation.base {
-        if name != "PATH" && is_name(name) && !activation.sets(name) {
-            text += &export(name, value, true);
-        }
+    for (name, value) in state.base.iter().filter(|(name, _)| is_name(name)) {
+        text += &export(name, value, true);
     }
-    // PATH is the caller's to choose, so the base image's own directories are added to it, not put in its place.
-    let usual: Vec<_> = DEFAULT_PATH.split(':').collect();
-    for part in activation.base_path().rsplit(':').filter(|part| !part.is_empty() && !usual.contains(part)) {
-        text += &prepend_to_path(part);
-    }
-    text += &prepend_to_path(&activation.bin());
+    text += &prepend_to_path(&state.own);
+    text += &prepend_to_path(&state.first);
     text.push_str("export PATH\n");
-    for variable in &activation.variables {
+    for variable in &state.variables {
         text += &export(&variable.name, &variable.value, false);
     }
-    if !activation.scripts.is_empty() {
+    if !state.scripts.is_empty() {
         match &activation.shell {
             None => {}
             Some(Shell::Bash(path)) => text += &take_back(path),
             Some(Shell::Posix(path)) => {
                 text += "pixi_image_options=$-\nset +eu\n";
-                text += &scripts_in_posix(activation, path);
+                text += &scripts_in_posix(state, path);
                 text += "case $pixi_image_options in *e*) set -e ;; esac\n";
                 text += "case $pixi_image_options in *u*) set -u ;; esac\nunset pixi_image_options\n";
             }
@@ -110,8 +106,8 @@ fn take_back(bash: &str) -> String {
 }
 
 /// The file that [`take_back`] runs.
-pub fn hand_back(activation: &Activation) -> String {
-    let lines: String = activation.scripts.iter().map(|script| format!(". {}\n", quote(script))).collect();
+pub fn hand_back(state: &State) -> String {
+    let lines: String = state.scripts.iter().map(|script| format!(". {}\n", quote(script))).collect();
     HAND_BACK.replace("{scripts}\n", &lines)
 }
 
@@ -120,8 +116,12 @@ fn export(name: &str, value: &str, only_if_unset: bool) -> String {
     format!("{guard}export {name}={}\n", quote(value))
 }
 
-/// Puts `directory` in front of `PATH` unless it is in there: nested use must not double it.
-fn prepend_to_path(directory: &str) -> String {
-    let directory = quote(directory);
-    format!("case \":${{PATH:-}}:\" in *:{directory}:*) ;; *) PATH={directory}:${{PATH:-{DEFAULT_PATH}}} ;; esac\n")
+/// Puts directories in front of `PATH`, the first as the first, but those that are in there: nested use must not double
+/// them.
+fn prepend_to_path(directories: &[String]) -> String {
+    let prepend = |directory: &String| {
+        let directory = quote(directory);
+        format!("case \":${{PATH:-}}:\" in *:{directory}:*) ;; *) PATH={directory}:${{PATH:-{DEFAULT_PATH}}} ;; esac\n")
+    };
+    directories.iter().rev().map(prepend).collect()
 }

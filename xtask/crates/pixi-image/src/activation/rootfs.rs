@@ -13,6 +13,19 @@ mount --bind "$root" "$root" && mount --rbind /dev "$root/dev" && mount -o remou
 exec unshare --user --map-user=1234 --map-group=1234 --root="$root" --wd=/ /usr/bin/env -i "$@"
 "#;
 
+/// An image of which nothing is known.
+pub struct NoFiles;
+
+impl super::Files for NoFiles {
+    fn kind(&self, _: &str) -> Option<super::FileKind> {
+        None
+    }
+
+    fn names(&self, _: &str) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
+
 pub struct Rootfs {
     directory: tempfile::TempDir,
 }

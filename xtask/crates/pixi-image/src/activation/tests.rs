@@ -3,7 +3,7 @@ use std::process::Output;
 use proptest::prelude::*;
 use rattler_conda_types::Subdir;
 
-use super::rootfs::{Rootfs, environment_of, shellcheck};
+use super::rootfs::{NoFiles, Rootfs, environment_of, shellcheck};
 use super::*;
 
 const PREFIX: &str = "/app/.pixi/envs/gpu";
@@ -44,12 +44,28 @@ fn try_activation(
     env_vars: &[(&str, &str)],
     base: &[&str],
 ) -> Result<Activation, ActivationError> {
+    let scripts: Vec<_> = scripts.iter().map(|script| (*script, None)).collect();
+    try_activation_of(shell, &scripts, env_vars, base)
+}
+
+/// With scripts whose content is known.
+fn try_activation_of(
+    shell: Option<Shell>,
+    scripts: &[(&str, Option<&str>)],
+    env_vars: &[(&str, &str)],
+    base: &[&str],
+) -> Result<Activation, ActivationError> {
     let path = |text: &str| ImagePath::new(text).unwrap();
+    let script = |(place, content): &(&str, Option<&str>)| Script {
+        path: path(place),
+        content: content.map(|content| content.as_bytes().to_vec()),
+    };
     Activation::new(ActivationInput {
         environment: &environment(Some("12")),
         prefix: &Prefix::of_environment("gpu"),
         workspace_name: "it's a $workspace",
-        scripts: scripts.iter().map(|script| path(script)).collect(),
+        scripts: scripts.iter().map(script).collect(),
+        files: &NoFiles,
         env_vars: env_vars.iter().map(|(file, text)| (path(file), text.as_bytes().to_vec())).collect(),
         base_env: base.iter().map(|&entry| entry.to_owned()).collect(),
         shell,
@@ -131,6 +147,7 @@ fn cuda_is_overridden_only_where_the_lock_promises_it() {
         prefix: &Prefix::of_environment("gpu"),
         workspace_name: "w",
         scripts: Vec::new(),
+        files: &NoFiles,
         env_vars: Vec::new(),
         base_env: Vec::new(),
         shell: None,
@@ -429,4 +446,111 @@ fn every_text_is_clean_by_shellcheck() {
             }
         }
     }
+}
+
+/// Static: it changes what the base and the settings say, and prepends to PATH.
+const STATIC_SCRIPT: &str = "
+export FROM_SCRIPT=\"it's $CONDA_PREFIX\" GREETING=\"$LANG!\" SETTING=\"$SETTING+\"
+export LD_LIBRARY_PATH=\"$CONDA_PREFIX/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" PATH=\"$CONDA_PREFIX/extra bin:$PATH\"
+unset GONE CONDA_OVERRIDE_CUDA
+";
+const STATIC_BASE: &[&str] =
+    &["PATH=/opt/x:/usr/bin:/bin", "LANG=C.UTF-8", "GONE=1", "LD_LIBRARY_PATH=/base", "GREETING=no"];
+const STATIC_SETTING: &[(&str, &str)] = &[("etc/conda/env_vars.d/a.json", r#"{"SETTING": "s"}"#)];
+
+fn static_activation(shell: Option<Shell>, script: &str) -> Activation {
+    try_activation_of(shell, &[(SCRIPT, Some(script))], STATIC_SETTING, STATIC_BASE).unwrap()
+}
+
+#[test]
+fn what_static_scripts_set_is_in_the_environment_of_every_process() {
+    let activation = static_activation(None, STATIC_SCRIPT);
+    assert_eq!((activation.not_static(), activation.scripts_without_shell()), (None, &[][..]));
+    assert_eq!(
+        activation.oci_env(),
+        [
+            "PATH=/app/.pixi/envs/gpu/extra bin:/app/.pixi/envs/gpu/bin:/opt/x:/usr/bin:/bin",
+            "LANG=C.UTF-8",
+            "CONDA_PREFIX=/app/.pixi/envs/gpu",
+            "CONDA_SHLVL=1",
+            "CONDA_DEFAULT_ENV=it's a $workspace:gpu",
+            "PIXI_PROJECT_NAME=it's a $workspace",
+            "PIXI_PROJECT_ROOT=/app",
+            "PIXI_PROJECT_MANIFEST=/app/pixi.toml",
+            "PIXI_ENVIRONMENT_NAME=gpu",
+            "PIXI_ENVIRONMENT_PLATFORMS=linux-64",
+            "PIXI_IN_SHELL=1",
+            "PYTHONNOUSERSITE=1",
+            "SETTING=s+",
+            "FROM_SCRIPT=it's /app/.pixi/envs/gpu",
+            "GREETING=C.UTF-8!",
+            "LD_LIBRARY_PATH=/app/.pixi/envs/gpu/lib:/base",
+            "PIXI_IMAGE_ACTIVATED=/app/.pixi/envs/gpu",
+        ]
+    );
+}
+
+#[test]
+fn the_entrypoint_and_a_sif_say_what_the_static_environment_says_without_the_scripts() {
+    let Some(root) = Rootfs::new() else { return };
+    for shell in [bash(), posix("/bin/dash")] {
+        let activation = static_activation(shell, STATIC_SCRIPT);
+        install(&root, &activation, "echo the script ran; exit 1\n");
+        assert_eq!(activation.hand_back(), None);
+        let mut expected = environment_of(&Output {
+            stdout: activation.oci_env().join("\0").into(),
+            ..root.run(&["/bin/sh", "-c", ":"], &[])
+        });
+        let env: Vec<_> = expected.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let output = root.run(&[ENTRYPOINT_PATH, "/usr/bin/env", "-0"], &env);
+        let mut found = environment_of(&output);
+        found.retain(|name, _| !["_", "PWD", "SHLVL", "OLDPWD"].contains(&name.as_str()));
+        assert_eq!((stderr(&output), found), (String::new(), expected.clone()));
+        // What a container is started with wins.
+        let given = [&env[..], &[("FROM_SCRIPT", "mine"), ("PATH", "/mine:/bin")]].concat();
+        let found = environment_of(&root.run(&[ENTRYPOINT_PATH, "/usr/bin/env", "-0"], &given));
+        assert_eq!(found["FROM_SCRIPT"], "mine");
+        assert_eq!(found["PATH"], format!("{PREFIX}/extra bin:{BIN}:/mine:/bin"));
+        // In a SIF PATH is the caller's, and the runtime's libraries come last.
+        expected.insert("PATH".into(), format!("{PREFIX}/extra bin:{BIN}:/opt/x:/caller:/bin"));
+        expected.insert("LD_LIBRARY_PATH".into(), format!("{PREFIX}/lib:/base:/.singularity.d/libs"));
+        for reader in SHELLS {
+            let output = apptainer_like(&root, reader, "-eu", &[("PATH", "/caller:/bin")]);
+            let mut found = environment_of(&output);
+            found.retain(|name, _| !["_", "PWD", "SHLVL", "OLDPWD"].contains(&name.as_str()));
+            assert_eq!((stderr(&output), found), (String::new(), expected.clone()), "{reader:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sif_runs_scripts_that_do_more_to_the_path_than_prepending() {
+    for (script, hand_back) in [
+        ("export PATH=$PATH:/after", true),
+        ("export PATH=/only", true),
+        ("export PATH=:$PATH", true),
+        ("export PATH=relative:$PATH", true),
+        ("export PATH=/a:/b:$PATH", false),
+        ("export OTHER=1", false),
+    ] {
+        let activation = static_activation(bash(), script);
+        assert_eq!((activation.not_static(), activation.hand_back().is_some()), (None, hand_back), "{script}");
+        assert!(activation.oci_env().iter().any(|entry| entry.starts_with("PIXI_IMAGE_ACTIVATED=")), "{script}");
+    }
+    let all = static_activation(bash(), "export PATH=$PATH:/after").oci_env();
+    assert_eq!(all[0], format!("PATH={BIN}:/opt/x:/usr/bin:/bin:/after"));
+}
+
+#[test]
+fn one_script_that_is_not_static_leaves_all_of_them_to_the_start_of_the_container() {
+    let other = "app/.pixi/envs/gpu/etc/conda/activate.d/a.sh";
+    let scripts = [(SCRIPT, Some("\nexport B=$(date)\n")), (other, Some("export A=1\n"))];
+    let activation = try_activation_of(bash(), &scripts, &[], &["PIXI_IMAGE_ACTIVATED=/app/.pixi/envs/gpu"]).unwrap();
+    let reason = activation.not_static().unwrap().to_string();
+    assert_eq!(reason, format!("/{SCRIPT}, line 2: a command substitution"));
+    // The mark of a base image that was built alike is about the base's own scripts.
+    assert!(!activation.oci_env().iter().any(|entry| entry.starts_with("A=") || entry.starts_with("PIXI_IMAGE_")));
+    let entrypoint = String::from_utf8(activation.entrypoint().unwrap().content).unwrap();
+    assert!(entrypoint.contains(SCRIPT) && entrypoint.contains(other));
+    assert!(activation.hand_back().is_some());
 }

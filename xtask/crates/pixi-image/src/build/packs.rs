@@ -273,8 +273,9 @@ fn fill<W: Write>(
     Ok(index)
 }
 
-/// `etc/conda/env_vars.d/*.json` of an environment.
+/// `etc/conda/env_vars.d/*.json` and `etc/conda/activate.d/*.sh` of an environment.
 fn is_read_by_activation(path: &ImagePath) -> bool {
-    path.parent().is_some_and(|parent| parent.as_bytes().ends_with(b"/etc/conda/env_vars.d"))
-        && path.file_name().ends_with(b".json")
+    let below = |directory: &[u8]| path.parent().is_some_and(|parent| parent.as_bytes().ends_with(directory));
+    below(b"/etc/conda/env_vars.d") && path.file_name().ends_with(b".json")
+        || below(b"/etc/conda/activate.d") && path.file_name().ends_with(b".sh")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::packs::{self, PackagePack, Packages};
 use super::{BuildError, PreparedBase, Request, architecture};
-use crate::activation::{Activation, ActivationInput, Shell};
+use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
 use crate::entry::{EntrySink, ImagePath, Mode};
 use crate::model::{Environment, Prefix};
 use crate::pack::{Compressors, PackFile, PackedKind, Targets};
@@ -14,7 +14,7 @@ use crate::singularity::{self, Item, Metadata};
 use crate::source::app::{self, AppInput};
 use crate::squashfs::Fragment;
 use crate::store::Store;
-use crate::tree::{FileData, FragmentRef, Tree, TreeError};
+use crate::tree::{FileData, FragmentRef, Node, NodeId, NodeKind, Tree, TreeError};
 
 /// Where the shells of a base image are looked for.
 const BASH: &str = "/bin/bash";
@@ -60,18 +60,20 @@ impl Root {
         let base_tree = base_tree(base.as_ref(), prefix)?;
         let packages = packages.packs;
         let workspace = workspace_name(&request.reference);
+        let scripts = activation_scripts(&packages, prefix);
         let activation = Activation::new(ActivationInput {
             environment,
             prefix,
             workspace_name: workspace,
-            scripts: activation_scripts(&packages, prefix),
-            env_vars: packages.iter().flat_map(|package| package.file.index.captured.iter().cloned()).collect(),
+            files: &files_for(&scripts, base.as_ref(), &packages)?,
+            scripts,
+            env_vars: captured(&packages, prefix, ENV_VARS)
+                .map(|(path, content)| (path.clone(), content.clone()))
+                .collect(),
             base_env: base_env(base.as_ref()),
             shell: find_shell(&base_tree, &packages, prefix),
         })?;
-        for script in activation.scripts_without_shell() {
-            progress.warn(&format!("{script} will not run: the image has no shell; use a base image that has one"));
-        }
+        warn_of_activation(&activation, progress);
         let created = request.created.unwrap_or_else(|| newest_package(environment));
         let labels = labels(request, environment, base.as_ref(), created);
 
@@ -160,7 +162,7 @@ fn base_tree(base: Option<&PreparedBase>, prefix: &Prefix) -> Result<Tree, Build
     }
     let mut place = ImagePath::new(prefix.relative()).ok();
     while let Some(path) = place {
-        let is_directory = |node: &crate::tree::Node| matches!(node.kind, crate::tree::NodeKind::Directory(_));
+        let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory(_));
         if tree.get(&path).is_some_and(|(_, node)| !is_directory(node)) {
             return Err(BuildError::BaseInTheWay { path: format!("/{path}") });
         }
@@ -189,18 +191,89 @@ fn find_shell(base: &Tree, packages: &[PackagePack], prefix: &Prefix) -> Option<
     }
 }
 
-fn activation_scripts(packages: &[PackagePack], prefix: &Prefix) -> Vec<ImagePath> {
-    let directory = format!("{}/etc/conda/activate.d", prefix.relative());
-    let mut scripts: Vec<_> = packages
-        .iter()
-        .flat_map(|package| &package.file.index.entries)
+/// Says what `docker exec`, which passes no entrypoint, will miss.
+fn warn_of_activation(activation: &Activation, progress: &dyn Progress) {
+    let Some(reason) = activation.not_static() else { return };
+    let without_shell = activation.scripts_without_shell();
+    for script in without_shell {
+        progress.warn(&format!("{script} will not run: the image has no shell; use a base image that has one"));
+    }
+    progress.warn(&if without_shell.is_empty() {
+        format!(
+            "what the activation scripts set is not known before they run ({reason}): they run when a container starts, \
+             and `docker exec` misses it\n  hint: start commands with `docker exec CONTAINER {ENTRYPOINT_PATH} COMMAND`"
+        )
+    } else {
+        format!("what the activation scripts set is not known before they run: {reason}")
+    });
+}
+
+/// What activation reads, relative to an environment.
+const ENV_VARS: &str = "etc/conda/env_vars.d";
+const ACTIVATE: &str = "etc/conda/activate.d";
+
+/// The files that were kept while packing, of one directory of the environment.
+fn captured<'a>(
+    packages: &'a [PackagePack],
+    prefix: &Prefix,
+    directory: &str,
+) -> impl Iterator<Item = &'a (ImagePath, Vec<u8>)> {
+    let directory = format!("{}/{directory}", prefix.relative());
+    let all = packages.iter().flat_map(|package| &package.file.index.captured);
+    all.filter(move |(path, _)| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()))
+}
+
+fn activation_scripts(packages: &[PackagePack], prefix: &Prefix) -> Vec<Script> {
+    let directory = format!("{}/{ACTIVATE}", prefix.relative());
+    let contents: BTreeMap<_, _> =
+        captured(packages, prefix, ACTIVATE).map(|(path, content)| (path, content)).collect();
+    let entries = packages.iter().flat_map(|package| &package.file.index.entries);
+    let scripts = entries
         .map(|entry| &entry.path)
         .filter(|path| path.file_name().ends_with(b".sh"))
         .filter(|path| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()))
-        .cloned()
-        .collect();
-    scripts.sort();
-    scripts
+        .map(|path| Script { path: path.clone(), content: contents.get(path).map(|content| (*content).clone()) });
+    scripts.collect()
+}
+
+/// The files of the base and of all packages, merged where there is a script that may ask for them.
+fn files_for(scripts: &[Script], base: Option<&PreparedBase>, packages: &[PackagePack]) -> Result<Merged, TreeError> {
+    let mut tree = Tree::new(Mode::EXECUTABLE, 0);
+    if !scripts.is_empty() {
+        for pack in base.map(|base| &base.pack).into_iter().chain(packages.iter().map(|package| &package.file)) {
+            insert(&mut tree, pack, 0, 0)?;
+        }
+    }
+    Ok(Merged(tree))
+}
+
+struct Merged(Tree);
+
+impl Merged {
+    fn node(&self, path: &str) -> Option<&Node> {
+        match path.trim_matches('/') {
+            "" => Some(self.0.node(NodeId::ROOT)),
+            path => Some(self.0.get(&self.0.resolve(&ImagePath::new(path).ok()?)?)?.1),
+        }
+    }
+}
+
+impl ImageFiles for Merged {
+    fn kind(&self, path: &str) -> Option<FileKind> {
+        let node = self.node(path)?;
+        match &node.kind {
+            NodeKind::Directory(_) => Some(FileKind::Directory { mode: node.mode.0 }),
+            NodeKind::File(data) => Some(FileKind::File { mode: node.mode.0, size: data.size }),
+            NodeKind::Symlink(_) => None,
+        }
+    }
+
+    fn names(&self, directory: &str) -> Vec<Vec<u8>> {
+        match self.node(directory).map(|node| &node.kind) {
+            Some(NodeKind::Directory(children)) => children.keys().map(|name| name.to_vec()).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The name without registry and tag.

@@ -14,6 +14,7 @@ pub mod pixi;
 mod plan;
 mod probe;
 pub mod report;
+mod resolve;
 mod run;
 mod test;
 
@@ -26,6 +27,7 @@ pub enum Command {
     Test(test::Test),
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
+    Resolve(resolve::Resolve),
 }
 
 impl Command {
@@ -38,6 +40,7 @@ impl Command {
             Self::Test(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
+            Self::Resolve(command) => command.run(),
         }
     }
 }

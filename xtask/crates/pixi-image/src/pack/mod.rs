@@ -33,7 +33,7 @@ pub use file::{CopyError, PackError, PackFile};
 pub use writer::{PackWriter, Targets};
 
 /// Raised whenever the bytes of a pack, or those that it yields, change for the same input; part of every cache key.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// What a tar stream ends with: two blocks of zeros (POSIX ustar).
 pub const TAR_END: [u8; 1024] = [0; 1024];

@@ -4,8 +4,8 @@ use std::process::Output;
 use rattler_conda_types::{RepoDataRecord, Subdir};
 
 use super::*;
-use crate::activation::rootfs::{Rootfs, environment_of, shellcheck};
-use crate::activation::{ActivationInput, HAND_BACK_PATH};
+use crate::activation::rootfs::{NoFiles, Rootfs, environment_of, shellcheck};
+use crate::activation::{ActivationInput, HAND_BACK_PATH, Script};
 use crate::model::{Digest, LockedPackage, Prefix};
 
 const PREFIX: &str = "/app/.pixi/envs/gpu";
@@ -36,7 +36,8 @@ fn activation(environment: &Environment, shell: Option<Shell>, scripts: &[&str])
         environment,
         prefix: &Prefix::of_environment("gpu"),
         workspace_name: "workspace",
-        scripts: scripts.iter().map(|script| ImagePath::new(script).unwrap()).collect(),
+        scripts: scripts.iter().map(|script| Script { path: ImagePath::new(script).unwrap(), content: None }).collect(),
+        files: &NoFiles,
         env_vars: Vec::new(),
         base_env: Vec::new(),
         shell,

@@ -63,7 +63,7 @@ impl<'a> Ready<'a> {
             .with_context(|| format!("cannot activate {}", self.prefix.display()))?;
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let platforms: Vec<_> = self.environment.targets.iter().map(|target| target.platform.name.as_str()).collect();
-        let executable = std::env::current_exe().context("cannot tell where this program stands")?;
+        let executable = executable().context("cannot tell where this program stands")?;
         let version = self.workspace.version.clone().unwrap_or_else(|| "NO_VERSION_SPECIFIED".to_owned());
         activator.env_vars.extend(
             [
@@ -82,6 +82,16 @@ impl<'a> Ready<'a> {
         );
         Ok(activator)
     }
+}
+
+/// Where this program stands under the name by which it was started: behind a link it has another one.
+fn executable() -> Option<PathBuf> {
+    let started_as = PathBuf::from(std::env::args_os().next()?);
+    if started_as.components().count() > 1 {
+        return std::path::absolute(started_as).ok();
+    }
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories).map(|directory| directory.join(&started_as)).find(|path| path.is_file())
 }
 
 /// The environment of this process, as far as it is text.
