@@ -188,7 +188,8 @@ impl Lesson {
         self.checkout.path(&format!("target/containers/cuda-exercise-gpu{}.{ending}", recipe.suffix()))
     }
 
-    fn building(&self) -> MutexGuard<'_, ()> {
+    /// To be held while nothing may be built, or the port be used.
+    pub fn building(&self) -> MutexGuard<'_, ()> {
         self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

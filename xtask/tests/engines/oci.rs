@@ -69,7 +69,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn container(&self, options: &[&str], arguments: &[&str]) -> Command {
+    /// `docker run OPTIONS IMAGE ARGUMENTS`, without a network.
+    pub fn container(&self, options: &[&str], arguments: &[&str]) -> Command {
         let mut command = command!(self.engine.0, "run", "--rm", "--network", "none");
         command.args(options).arg(&self.reference).args(arguments);
         command
