@@ -43,7 +43,6 @@ const CHECKS: &[Check] = &[
     Check { name: "docker_builds_the_recipe", needs: &[Need::Docker, Need::Checkout], run: docker_builds },
     Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
     Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
-    Check { name: "exact_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: exact },
     Check { name: "active_in_dockers_image", needs: &[Need::Docker, PYTHON, Need::Checkout], run: active_docker },
     Check { name: "active_in_podmans_image", needs: &[Need::Podman, PYTHON, Need::Checkout], run: active_podman },
     Check {
@@ -373,14 +372,4 @@ fn same_images(first: &Images, second: &Images) -> anyhow::Result<()> {
 fn check_out(programs: &Programs, parent: &Path, user: &str, name: &str, habits: Habits) -> anyhow::Result<Checkout> {
     let user = User::create(user, parent.join(user))?;
     Checkout::create(programs.clone(), user, parent.join(name), habits)
-}
-
-fn exact(lab: &Lab) -> anyhow::Result<()> {
-    let lesson = lab.lesson()?;
-    println!("{}", lesson.sif(Recipe::Exact)?.display());
-    let x = lesson.stored(DOCKER, Recipe::Exact)?;
-    println!("{} {}", x.image.reference, x.archive.display());
-    let x = lesson.stored(PODMAN, Recipe::Exact)?;
-    println!("{} {}", x.image.reference, x.archive.display());
-    Ok(())
 }
