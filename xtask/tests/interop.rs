@@ -16,10 +16,11 @@ use engines::activation;
 use engines::apptainer::Apptainer;
 use engines::command::{command, read, run};
 use engines::lesson::{Lesson, Recipe};
-use engines::oci::{self, DOCKER, PODMAN};
+use engines::oci::{self, DOCKER, Engine, Loaded, PODMAN};
 use engines::rehearsal::{self, Checkout, Habits, Images, Programs, SCRIPT_SAYS, open_directory};
 use engines::trouble;
 use engines::user::User;
+use engines::{traps, traps_of_builds as builds};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tempfile::TempDir;
 
@@ -28,6 +29,11 @@ struct Check {
     needs: &'static [Need],
     run: fn(&Lab) -> anyhow::Result<()>,
 }
+
+/// What images of the lesson's recipes need: Docker's, Apptainer's, and both.
+const STORED: &[Need] = &[Need::Docker, Need::Checkout];
+const SIFS: &[Need] = &[Need::Apptainer, Need::Checkout];
+const BOTH: &[Need] = &[Need::Docker, Need::Apptainer, Need::Checkout];
 
 const CHECKS: &[Check] = &[
     Check { name: "docker_loads_and_runs_the_archive", needs: &[Need::Docker], run: docker },
@@ -60,6 +66,40 @@ const CHECKS: &[Check] = &[
     Check { name: "docker_gets_the_gpu_that_is_there", needs: &[Need::Docker, Need::Checkout], run: gpu_docker },
     Check { name: "podman_gets_the_gpu_that_is_there", needs: &[Need::Podman, Need::Checkout], run: gpu_podman },
     Check { name: "apptainer_gets_the_gpu_that_is_there", needs: &[Need::Apptainer, Need::Checkout], run: gpu_sif },
+    Check { name: "trap_t01_a_build_argument_that_is_not_there", needs: SIFS, run: |lab| builds::t01(lab.lesson()?) },
+    Check {
+        name: "trap_t02_the_context_holds_what_is_installed",
+        needs: STORED,
+        run: |lab| builds::t02(lab.lesson()?),
+    },
+    Check { name: "trap_t03_a_file_of_newer_versions_of_pixi", needs: STORED, run: |lab| builds::t03(lab.lesson()?) },
+    Check { name: "trap_t04_docker_without_a_command", needs: STORED, run: |lab| traps::t04_docker(lab.lesson()?) },
+    Check { name: "trap_t04_apptainer_without_a_command", needs: SIFS, run: |lab| traps::t04_apptainer(lab.lesson()?) },
+    Check { name: "trap_t05_only_run_activates", needs: SIFS, run: |lab| traps::t05(lab.lesson()?) },
+    Check { name: "trap_t06_an_empty_environment", needs: STORED, run: |lab| builds::t06(lab.lesson()?) },
+    Check {
+        name: "trap_t07_the_base_image_moves",
+        needs: &[Need::Docker, Need::Checkout, Need::Program("docker-registry"), Need::Program("skopeo")],
+        run: |lab| builds::t07(lab.lesson()?, lab.bench()?.scratch()?.path()),
+    },
+    Check { name: "trap_t08_docker_cuda_version", needs: STORED, run: |lab| traps::t08_docker(lab.lesson()?) },
+    Check { name: "trap_t08_apptainer_cuda_version", needs: SIFS, run: |lab| builds::t08(lab.lesson()?) },
+    Check {
+        name: "trap_t13_the_environment_twice",
+        needs: &[Need::Root, Need::Apptainer, Need::Checkout],
+        run: |lab| builds::t13(lab.lesson()?),
+    },
+    Check { name: "trap_t14_packages_of_the_home_directory", needs: BOTH, run: |lab| traps::t14(lab.lesson()?) },
+    Check { name: "trap_t15_without_the_entrypoint", needs: STORED, run: |lab| traps::t15(lab.lesson()?) },
+    Check { name: "trap_t17_the_path_of_the_build", needs: BOTH, run: |lab| traps::t17(lab.lesson()?) },
+    Check {
+        name: "trap_t18_the_classic_builder",
+        needs: &[Need::Root, Need::Docker, Need::Checkout],
+        run: |lab| builds::t18(lab.lesson()?),
+    },
+    Check { name: "trap_t19_records_for_root_alone", needs: STORED, run: |lab| traps::t19(lab.lesson()?) },
+    Check { name: "trap_t20_a_project_in_the_current_directory", needs: BOTH, run: |lab| traps::t20(lab.lesson()?) },
+    Check { name: "trap_t21_apptainers_own_shell", needs: SIFS, run: |lab| traps::t21(lab.lesson()?) },
     Check { name: "the_readme_shows_what_all_prints", needs: &[Need::Checkout], run: readme },
     Check { name: "a_second_run_finds_nothing_to_do", needs: &[Need::Checkout], run: second_run },
     Check {
@@ -105,6 +145,7 @@ struct Lab {
     bench: OnceLock<Result<Bench, String>>,
     second: OnceLock<Result<Mutex<Checkout>, String>>,
     lesson: OnceLock<Result<Lesson, String>>,
+    loaded: [OnceLock<Result<Loaded, String>>; 2],
 }
 
 /// The images, and an ordinary user to run them.
@@ -131,6 +172,12 @@ impl Lab {
 
     fn images(&self) -> anyhow::Result<&Images> {
         Ok(&self.bench()?.images)
+    }
+
+    /// Our archive in the store of Docker or Podman.
+    fn loaded(&self, engine: Engine) -> anyhow::Result<&Loaded> {
+        let cell = &self.loaded[usize::from(engine.0 == DOCKER.0)];
+        engines::shared(cell, || engine.load(&self.images()?.oci)).context("load our archive")
     }
 
     /// The images that the lesson's own engines make by its recipes.
@@ -199,11 +246,11 @@ impl Bench {
 }
 
 fn docker(lab: &Lab) -> anyhow::Result<()> {
-    DOCKER.load(&lab.images()?.oci)?.check()
+    lab.loaded(DOCKER)?.check()
 }
 
 fn podman(lab: &Lab) -> anyhow::Result<()> {
-    PODMAN.load(&lab.images()?.oci)?.check()
+    lab.loaded(PODMAN)?.check()
 }
 
 fn skopeo(lab: &Lab) -> anyhow::Result<()> {
@@ -242,11 +289,11 @@ fn only_in_sif(difference: &str) -> bool {
 }
 
 fn docker_builds(lab: &Lab) -> anyhow::Result<()> {
-    lab.lesson()?.stored(DOCKER, Recipe::Ours)?.image.check()
+    DOCKER.load(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.archive)?.check()
 }
 
 fn podman_builds(lab: &Lab) -> anyhow::Result<()> {
-    lab.lesson()?.stored(PODMAN, Recipe::Ours)?.image.check()
+    PODMAN.load(&lab.lesson()?.stored(PODMAN, Recipe::Ours)?.archive)?.check()
 }
 
 fn apptainer_builds(lab: &Lab) -> anyhow::Result<()> {
@@ -269,11 +316,11 @@ fn active_apptainer(lab: &Lab) -> anyhow::Result<()> {
 }
 
 fn active_native_docker(lab: &Lab) -> anyhow::Result<()> {
-    activation::oci(&DOCKER.load(&lab.images()?.oci)?, &lab.bench()?.scratch()?)
+    activation::oci(lab.loaded(DOCKER)?, &lab.bench()?.scratch()?)
 }
 
 fn active_native_podman(lab: &Lab) -> anyhow::Result<()> {
-    activation::oci(&PODMAN.load(&lab.images()?.oci)?, &lab.bench()?.scratch()?)
+    activation::oci(lab.loaded(PODMAN)?, &lab.bench()?.scratch()?)
 }
 
 fn active_native_sif(lab: &Lab) -> anyhow::Result<()> {

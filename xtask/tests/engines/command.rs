@@ -21,7 +21,7 @@ pub(crate) use command;
 /// What a program that ended said.
 pub struct Outcome {
     command: String,
-    code: Option<i32>,
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -122,7 +122,8 @@ impl Outcome {
         format!("{}{}", self.stdout, self.stderr)
     }
 
-    fn transcript(&self) -> String {
+    /// The command and the end of what it printed, to be shown.
+    pub fn transcript(&self) -> String {
         format!("\n$ {}\n--- stdout\n{}\n--- stderr\n{}", self.command, tail(&self.stdout), tail(&self.stderr))
     }
 }

@@ -14,7 +14,7 @@ use super::rehearsal::{Checkout, SCRIPT_SAYS, TAG};
 
 /// Another port than that of the other clones, which serve their channel without a base image. It is the same in every
 /// run: it stands in the lock, and what Docker keeps from an earlier build would never fit.
-const PORT: &str = "8766";
+pub const PORT: &str = "8766";
 /// Where the recipes as printed are written.
 const EXACT: &str = "target/xtask/rehearsal/cuda-exercise/exact";
 /// The workspace that is built, a copy of the learner's.
@@ -35,8 +35,6 @@ pub struct Stored {
     pub image: Loaded,
     /// `target/containers/*.oci.tar`.
     pub archive: PathBuf,
-    /// What `cargo xtask build` said.
-    pub said: Outcome,
 }
 
 /// Ours, or the lesson's as printed.
@@ -47,12 +45,12 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    fn option(self) -> Option<&'static str> {
+    pub fn option(self) -> Option<&'static str> {
         (self == Self::Exact).then_some("--exact")
     }
 
     /// What images of it are named with.
-    fn suffix(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         if self == Self::Exact { "-exact-rehearsal" } else { "-rehearsal" }
     }
 }
@@ -90,6 +88,11 @@ impl Lesson {
     /// The clone.
     pub fn checkout(&self) -> &Checkout {
         &self.checkout
+    }
+
+    /// The workspace that is built.
+    pub fn workspace(&self) -> PathBuf {
+        self.checkout.path(WORKSPACE)
     }
 
     /// The image that Docker or Podman built.
@@ -131,7 +134,7 @@ impl Lesson {
         let built = self.container(recipe, "oci.tar");
         let archive = built.with_file_name(format!("{}{}.oci.tar", engine.0, recipe.suffix()));
         std::fs::rename(&built, &archive).with_context(|| format!("rename {}", built.display()))?;
-        Ok(Stored { image, archive, said })
+        Ok(Stored { image, archive })
     }
 
     fn build_sif(&self, recipe: Recipe) -> anyhow::Result<PathBuf> {
@@ -167,7 +170,7 @@ impl Lesson {
     }
 
     /// Serves the channel and the base image with pixi, as `cargo xtask build` does while it works.
-    fn serve(&self) -> anyhow::Result<Server> {
+    pub fn serve(&self) -> anyhow::Result<Server> {
         let source = |name: &str| self.checkout.path("target/rehearsal/source").join(name);
         let rehearsal = self.checkout.program("rehearsal");
         let mut image = command!(&rehearsal, "add-pixi", "--base", source("base.oci.tar"), "--pixi");
@@ -195,7 +198,7 @@ impl Lesson {
 }
 
 /// The server of the rehearsal's channel, for as long as this value lives.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {

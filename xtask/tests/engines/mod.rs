@@ -10,6 +10,8 @@ pub mod oci;
 pub mod probe;
 pub mod rehearsal;
 pub mod terminal;
+pub mod traps;
+pub mod traps_of_builds;
 pub mod trouble;
 pub mod user;
 
