@@ -12,11 +12,13 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 use engines::Need;
+use engines::activation;
 use engines::apptainer::Apptainer;
 use engines::command::{command, read, run};
 use engines::lesson::{Lesson, Recipe};
-use engines::oci::{self, DOCKER, PODMAN};
+use engines::oci::{self, DOCKER, Engine, Loaded, PODMAN};
 use engines::rehearsal::{self, Checkout, Habits, Images, Programs, SCRIPT_SAYS, open_directory};
+use engines::trouble;
 use engines::user::User;
 use engines::{traps, traps_of_builds as builds};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -47,7 +49,23 @@ const CHECKS: &[Check] = &[
     Check { name: "docker_builds_the_recipe", needs: &[Need::Docker, Need::Checkout], run: docker_builds },
     Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
     Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
-    Check { name: "temporary_exact", needs: &[Need::Apptainer, Need::Checkout], run: exact },
+    Check { name: "active_in_dockers_image", needs: &[Need::Docker, PYTHON, Need::Checkout], run: active_docker },
+    Check { name: "active_in_podmans_image", needs: &[Need::Podman, PYTHON, Need::Checkout], run: active_podman },
+    Check {
+        name: "active_in_apptainers_image",
+        needs: &[Need::Apptainer, PYTHON, Need::Checkout],
+        run: active_apptainer,
+    },
+    Check { name: "active_in_our_archive_in_docker", needs: &[Need::Docker, PYTHON], run: active_native_docker },
+    Check { name: "active_in_our_archive_in_podman", needs: &[Need::Podman, PYTHON], run: active_native_podman },
+    Check { name: "active_in_our_sif", needs: &[Need::Apptainer, PYTHON], run: active_native_sif },
+    Check { name: "a_dead_daemon_is_said", needs: &[Need::Program("docker"), Need::Checkout], run: dead_daemon },
+    Check { name: "a_missing_buildx_is_said", needs: &[Need::Docker, Need::Root, Need::Checkout], run: no_buildx },
+    Check { name: "forbidden_namespaces_are_said", needs: &[Need::Apptainer, Need::Checkout], run: no_namespaces },
+    Check { name: "little_room_is_said", needs: &[Need::Apptainer, Need::Root, Need::Checkout], run: little_room },
+    Check { name: "docker_gets_the_gpu_that_is_there", needs: &[Need::Docker, Need::Checkout], run: gpu_docker },
+    Check { name: "podman_gets_the_gpu_that_is_there", needs: &[Need::Podman, Need::Checkout], run: gpu_podman },
+    Check { name: "apptainer_gets_the_gpu_that_is_there", needs: &[Need::Apptainer, Need::Checkout], run: gpu_sif },
     Check { name: "trap_t01_a_build_argument_that_is_not_there", needs: SIFS, run: |lab| builds::t01(lab.lesson()?) },
     Check {
         name: "trap_t02_the_context_holds_what_is_installed",
@@ -92,6 +110,9 @@ const CHECKS: &[Check] = &[
     Check { name: "two_machines_make_the_same_bytes", needs: &[Need::Checkout], run: reproducible },
 ];
 
+/// Opens terminals.
+const PYTHON: Need = Need::Program("python3");
+
 /// What the SIF has and the archive has not: Apptainer's own files, and the mount points that it wants.
 const ONLY_IN_SIF: &[&str] = &[".singularity.d", "singularity", "environment", ".run", ".exec", ".shell", ".test"];
 
@@ -124,6 +145,7 @@ struct Lab {
     bench: OnceLock<Result<Bench, String>>,
     second: OnceLock<Result<Mutex<Checkout>, String>>,
     lesson: OnceLock<Result<Lesson, String>>,
+    loaded: [OnceLock<Result<Loaded, String>>; 2],
 }
 
 /// The images, and an ordinary user to run them.
@@ -150,6 +172,12 @@ impl Lab {
 
     fn images(&self) -> anyhow::Result<&Images> {
         Ok(&self.bench()?.images)
+    }
+
+    /// Our archive in the store of Docker or Podman.
+    fn loaded(&self, engine: Engine) -> anyhow::Result<&Loaded> {
+        let cell = &self.loaded[usize::from(engine.0 == DOCKER.0)];
+        engines::shared(cell, || engine.load(&self.images()?.oci)).context("load our archive")
     }
 
     /// The images that the lesson's own engines make by its recipes.
@@ -218,11 +246,11 @@ impl Bench {
 }
 
 fn docker(lab: &Lab) -> anyhow::Result<()> {
-    DOCKER.load(&lab.images()?.oci)?.check()
+    lab.loaded(DOCKER)?.check()
 }
 
 fn podman(lab: &Lab) -> anyhow::Result<()> {
-    PODMAN.load(&lab.images()?.oci)?.check()
+    lab.loaded(PODMAN)?.check()
 }
 
 fn skopeo(lab: &Lab) -> anyhow::Result<()> {
@@ -261,16 +289,71 @@ fn only_in_sif(difference: &str) -> bool {
 }
 
 fn docker_builds(lab: &Lab) -> anyhow::Result<()> {
-    lab.lesson()?.stored(DOCKER, Recipe::Ours)?.image.check()
+    DOCKER.load(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.archive)?.check()
 }
 
 fn podman_builds(lab: &Lab) -> anyhow::Result<()> {
-    lab.lesson()?.stored(PODMAN, Recipe::Ours)?.image.check()
+    PODMAN.load(&lab.lesson()?.stored(PODMAN, Recipe::Ours)?.archive)?.check()
 }
 
 fn apptainer_builds(lab: &Lab) -> anyhow::Result<()> {
     let lesson = lab.lesson()?;
     Apptainer { user: &lesson.checkout().user, sif: lesson.sif(Recipe::Ours)? }.check()
+}
+
+fn active_docker(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.image, &lab.bench()?.scratch()?)
+}
+
+fn active_podman(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(&lab.lesson()?.stored(PODMAN, Recipe::Ours)?.image, &lab.bench()?.scratch()?)
+}
+
+fn active_apptainer(lab: &Lab) -> anyhow::Result<()> {
+    let lesson = lab.lesson()?;
+    let apptainer = Apptainer { user: &lesson.checkout().user, sif: lesson.sif(Recipe::Ours)? };
+    activation::sif(&apptainer, &lab.bench()?.scratch()?)
+}
+
+fn active_native_docker(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(lab.loaded(DOCKER)?, &lab.bench()?.scratch()?)
+}
+
+fn active_native_podman(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(lab.loaded(PODMAN)?, &lab.bench()?.scratch()?)
+}
+
+fn active_native_sif(lab: &Lab) -> anyhow::Result<()> {
+    let bench = lab.bench()?;
+    activation::sif(&Apptainer { user: bench.user(), sif: &bench.images.sif }, &bench.scratch()?)
+}
+
+fn dead_daemon(lab: &Lab) -> anyhow::Result<()> {
+    trouble::dead_daemon(lab.lesson()?, &lab.bench()?.scratch()?)
+}
+
+fn no_buildx(lab: &Lab) -> anyhow::Result<()> {
+    trouble::no_buildx(lab.lesson()?, &lab.bench()?.scratch()?)
+}
+
+fn no_namespaces(lab: &Lab) -> anyhow::Result<()> {
+    trouble::no_namespaces(lab.lesson()?)
+}
+
+fn little_room(lab: &Lab) -> anyhow::Result<()> {
+    trouble::little_room(lab.lesson()?)
+}
+
+fn gpu_docker(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu(lab.lesson()?, DOCKER, &lab.bench()?.scratch()?)
+}
+
+fn gpu_podman(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu(lab.lesson()?, PODMAN, &lab.bench()?.scratch()?)
+}
+
+fn gpu_sif(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu_in_apptainer(lab.lesson()?)
 }
 
 /// The README's table and output, but for what differs from run to run: times and sizes.
@@ -336,14 +419,4 @@ fn same_images(first: &Images, second: &Images) -> anyhow::Result<()> {
 fn check_out(programs: &Programs, parent: &Path, user: &str, name: &str, habits: Habits) -> anyhow::Result<Checkout> {
     let user = User::create(user, parent.join(user))?;
     Checkout::create(programs.clone(), user, parent.join(name), habits)
-}
-
-fn exact(lab: &Lab) -> anyhow::Result<()> {
-    let lesson = lab.lesson()?;
-    println!("{}", lesson.sif(Recipe::Exact)?.display());
-    let x = lesson.stored(DOCKER, Recipe::Exact)?;
-    println!("{} {}", x.image.reference, x.archive.display());
-    let x = lesson.stored(PODMAN, Recipe::Exact)?;
-    println!("{} {}", x.image.reference, x.archive.display());
-    Ok(())
 }

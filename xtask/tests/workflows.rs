@@ -149,7 +149,6 @@ fn a_workflow_never_rehearses_and_fills_nothing_into_its_shell() {
 }
 
 #[test]
-#[ignore = "until --engine docker and apptainer and the command `tags` are there"]
 fn every_command_in_a_workflow_is_one_that_xtask_has() {
     for path in OURS {
         for call in run(path, &PUSH).calls.iter().filter_map(|call| call.strip_prefix("cargo xtask ")) {

@@ -122,10 +122,10 @@ impl Oci {
         // As printed, the lesson's command takes whatever builder there is.
         line = if request.exact { line.arg("build") } else { line.args(self.build.iter().copied()) };
         if request.loopback {
-            line = line.option("--network", "host");
-            if !self.is_docker() {
-                line = line.arg("--tls-verify=false");
-            }
+            // The rehearsal's base keeps its tag when it changes.
+            let options: &[&str] =
+                if self.is_docker() { &["--pull"] } else { &["--pull-always", "--tls-verify=false"] };
+            line = line.option("--network", "host").args(options.iter().copied());
         }
         let base = request.base.clone().filter(|_| takes_base);
         let arguments = [
@@ -138,7 +138,9 @@ impl Oci {
                 line = line.option("--build-arg", format!("{name}={value}"));
             }
         }
-        for (name, value) in &request.labels {
+        let base = request.base.clone().filter(|_| takes_base);
+        let base = base.map(|base| ("org.opencontainers.image.base.name".to_owned(), base));
+        for (name, value) in request.labels.iter().chain(&base) {
             line = line.option("--label", format!("{name}={value}"));
         }
         line.option("--file", &target.recipe)

@@ -63,6 +63,7 @@ impl Step for WriteRecipe {
         let mut rows = Vec::new();
         for task in tasks {
             let Some(format) = task.format else { continue };
+            let clock = cx.now();
             let mut results = Vec::new();
             for Recipe { name, text } in files(session, format)? {
                 let own = session.learner.directory().join(name);
@@ -76,7 +77,7 @@ impl Step for WriteRecipe {
             }
             let place = cx.typed(&session.recipe(format));
             let result = if results.is_empty() { format!("{place}: nothing to change") } else { place };
-            rows.push(Row::new(task, "xtask", result, None));
+            rows.push(Row::new(task, "xtask", result, Some(clock.elapsed())));
         }
         Ok(rows)
     }

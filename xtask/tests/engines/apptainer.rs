@@ -36,7 +36,8 @@ pub struct Apptainer<'a> {
 }
 
 impl Apptainer<'_> {
-    fn command(&self, before: &[&str], after: &[&str]) -> Command {
+    /// `apptainer BEFORE SIF AFTER`.
+    pub fn command(&self, before: &[&str], after: &[&str]) -> Command {
         let mut apptainer = command!("apptainer");
         apptainer.args(before).arg(self.sif).args(after);
         self.wrapped(apptainer)

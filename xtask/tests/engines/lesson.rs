@@ -35,8 +35,6 @@ pub struct Stored {
     pub image: Loaded,
     /// `target/containers/*.oci.tar`.
     pub archive: PathBuf,
-    /// What `cargo xtask build` said.
-    pub said: Outcome,
 }
 
 /// Ours, or the lesson's as printed.
@@ -136,7 +134,7 @@ impl Lesson {
         let built = self.container(recipe, "oci.tar");
         let archive = built.with_file_name(format!("{}{}.oci.tar", engine.0, recipe.suffix()));
         std::fs::rename(&built, &archive).with_context(|| format!("rename {}", built.display()))?;
-        Ok(Stored { image, archive, said })
+        Ok(Stored { image, archive })
     }
 
     fn build_sif(&self, recipe: Recipe) -> anyhow::Result<PathBuf> {
@@ -193,7 +191,7 @@ impl Lesson {
         self.checkout.path(&format!("target/containers/cuda-exercise-gpu{}.{ending}", recipe.suffix()))
     }
 
-    /// To be held while something is built or served here.
+    /// To be held while nothing may be built, or the port be used.
     pub fn building(&self) -> MutexGuard<'_, ()> {
         self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }

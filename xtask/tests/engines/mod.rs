@@ -2,13 +2,17 @@
 //!
 //! An engine that is not there skips its tests, as on a laptop; with `XTASK_REQUIRE_ENGINES=1`, as in CI, they fail.
 
+pub mod activation;
 pub mod apptainer;
 pub mod command;
 pub mod lesson;
 pub mod oci;
+pub mod probe;
 pub mod rehearsal;
+pub mod terminal;
 pub mod traps;
 pub mod traps_of_builds;
+pub mod trouble;
 pub mod user;
 
 use std::sync::OnceLock;

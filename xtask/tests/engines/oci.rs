@@ -69,7 +69,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// A container of it that leaves nothing behind.
+    /// `docker run OPTIONS IMAGE ARGUMENTS`, without a network.
     pub fn container(&self, options: &[&str], arguments: &[&str]) -> Command {
         let mut command = command!(self.engine.0, "run", "--rm", "--network", "none");
         command.args(options).arg(&self.reference).args(arguments);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::clobber::{self, ClobberError};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::fetch::{self, FetchError};
-use crate::model::{Digest, Environment, LockedPackage, Prefix};
+use crate::model::{Digest, Environment, LockedPackage, PIXI_VERSION, Prefix};
 use crate::progress::Progress;
 use crate::publish::{self, PublishError};
 use crate::runner::root::Root;
@@ -23,8 +23,6 @@ use crate::runner::unpack::{Unpacker, remove};
 use crate::source::conda::{self, CondaError, GENERATED_MTIME, PackageIndex, Placement};
 use crate::source::python::{Python, PythonError};
 
-/// The pixi whose files an environment carries.
-pub const PIXI_VERSION: &str = "0.77.0";
 /// Part of what an environment is known by; another one means that it is made anew.
 const FORMAT: u32 = 1;
 /// What pixi writes beside its environments (`.gitignore`, `.condapackageignore`).

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use rattler_conda_types::{RepoDataRecord, Subdir};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The pixi whose files an environment carries.
+pub const PIXI_VERSION: &str = "0.77.0";
+
 /// The sha256 of some bytes, written `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor.md, "Digests").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);

@@ -12,14 +12,12 @@ use serde_json::json;
 
 use crate::activation::Entrypoint;
 use crate::entry::{BadPath, Entry, EntryKind, EntrySink, ImagePath, Mode};
-use crate::model::{Environment, Prefix};
+use crate::model::{Environment, PIXI_VERSION, Prefix};
 
 /// Where the application's files go.
 const APPLICATION: &str = "app/src";
 /// Never part of an application: history, caches of an interpreter, environments of the building machine.
 const SKIPPED: [&[u8]; 3] = [b".git", b".pixi", b"__pycache__"];
-/// The pixi whose files the environment carries.
-const PIXI_VERSION: &str = "0.77.0";
 /// What pixi itself writes where it must compare an environment with its lock before it trusts it.
 const UNKNOWN_HASH: &str = "invalid-hash";
 
