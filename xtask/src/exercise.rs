@@ -48,6 +48,11 @@ impl Workspace {
         self.directory.join("pixi.toml")
     }
 
+    /// `.gitignore`, which `pixi init` writes.
+    pub fn ignored(&self) -> PathBuf {
+        self.directory.join(".gitignore")
+    }
+
     /// `pixi.lock`.
     pub fn lock(&self) -> PathBuf {
         self.directory.join("pixi.lock")

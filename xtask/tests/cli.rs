@@ -55,7 +55,8 @@ fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
     let stdout = first.stdout();
     assert_eq!(
         repository.asked(),
-        ["probe", "fetch", "lock", "resolve", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+        ["probe", "fetch", "lock", "resolve", "build", "test", "test", "run", "run"]
+            .map(|name| format!("pixi-image {name}"))
     );
     for row in
         ["fetch  ", "edit  ", "lock  ", "build docker  ", "build apptainer  ", "test docker  ", "run apptainer  "]

@@ -12,11 +12,15 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 use engines::Need;
+use engines::activation;
 use engines::apptainer::Apptainer;
 use engines::command::{command, read, run};
-use engines::oci::{self, DOCKER, PODMAN};
+use engines::lesson::{Lesson, Recipe};
+use engines::oci::{self, DOCKER, Engine, Loaded, PODMAN};
 use engines::rehearsal::{self, Checkout, Habits, Images, Programs, SCRIPT_SAYS, open_directory};
+use engines::trouble;
 use engines::user::User;
+use engines::{traps, traps_of_builds as builds};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tempfile::TempDir;
 
@@ -25,6 +29,11 @@ struct Check {
     needs: &'static [Need],
     run: fn(&Lab) -> anyhow::Result<()>,
 }
+
+/// What images of the lesson's recipes need: Docker's, Apptainer's, and both.
+const STORED: &[Need] = &[Need::Docker, Need::Checkout];
+const SIFS: &[Need] = &[Need::Apptainer, Need::Checkout];
+const BOTH: &[Need] = &[Need::Docker, Need::Apptainer, Need::Checkout];
 
 const CHECKS: &[Check] = &[
     Check { name: "docker_loads_and_runs_the_archive", needs: &[Need::Docker], run: docker },
@@ -37,6 +46,60 @@ const CHECKS: &[Check] = &[
         needs: &[Need::Root, Need::Apptainer, Need::Program("umoci")],
         run: same_content,
     },
+    Check { name: "docker_builds_the_recipe", needs: &[Need::Docker, Need::Checkout], run: docker_builds },
+    Check { name: "podman_builds_the_recipe", needs: &[Need::Podman, Need::Checkout], run: podman_builds },
+    Check { name: "apptainer_builds_the_recipe", needs: &[Need::Apptainer, Need::Checkout], run: apptainer_builds },
+    Check { name: "active_in_dockers_image", needs: &[Need::Docker, PYTHON, Need::Checkout], run: active_docker },
+    Check { name: "active_in_podmans_image", needs: &[Need::Podman, PYTHON, Need::Checkout], run: active_podman },
+    Check {
+        name: "active_in_apptainers_image",
+        needs: &[Need::Apptainer, PYTHON, Need::Checkout],
+        run: active_apptainer,
+    },
+    Check { name: "active_in_our_archive_in_docker", needs: &[Need::Docker, PYTHON], run: active_native_docker },
+    Check { name: "active_in_our_archive_in_podman", needs: &[Need::Podman, PYTHON], run: active_native_podman },
+    Check { name: "active_in_our_sif", needs: &[Need::Apptainer, PYTHON], run: active_native_sif },
+    Check { name: "a_dead_daemon_is_said", needs: &[Need::Program("docker"), Need::Checkout], run: dead_daemon },
+    Check { name: "a_missing_buildx_is_said", needs: &[Need::Docker, Need::Root, Need::Checkout], run: no_buildx },
+    Check { name: "forbidden_namespaces_are_said", needs: &[Need::Apptainer, Need::Checkout], run: no_namespaces },
+    Check { name: "little_room_is_said", needs: &[Need::Apptainer, Need::Root, Need::Checkout], run: little_room },
+    Check { name: "docker_gets_the_gpu_that_is_there", needs: &[Need::Docker, Need::Checkout], run: gpu_docker },
+    Check { name: "podman_gets_the_gpu_that_is_there", needs: &[Need::Podman, Need::Checkout], run: gpu_podman },
+    Check { name: "apptainer_gets_the_gpu_that_is_there", needs: &[Need::Apptainer, Need::Checkout], run: gpu_sif },
+    Check { name: "trap_t01_a_build_argument_that_is_not_there", needs: SIFS, run: |lab| builds::t01(lab.lesson()?) },
+    Check {
+        name: "trap_t02_the_context_holds_what_is_installed",
+        needs: STORED,
+        run: |lab| builds::t02(lab.lesson()?),
+    },
+    Check { name: "trap_t03_a_file_of_newer_versions_of_pixi", needs: STORED, run: |lab| builds::t03(lab.lesson()?) },
+    Check { name: "trap_t04_docker_without_a_command", needs: STORED, run: |lab| traps::t04_docker(lab.lesson()?) },
+    Check { name: "trap_t04_apptainer_without_a_command", needs: SIFS, run: |lab| traps::t04_apptainer(lab.lesson()?) },
+    Check { name: "trap_t05_only_run_activates", needs: SIFS, run: |lab| traps::t05(lab.lesson()?) },
+    Check { name: "trap_t06_an_empty_environment", needs: STORED, run: |lab| builds::t06(lab.lesson()?) },
+    Check {
+        name: "trap_t07_the_base_image_moves",
+        needs: &[Need::Docker, Need::Checkout, Need::Program("docker-registry"), Need::Program("skopeo")],
+        run: |lab| builds::t07(lab.lesson()?, lab.bench()?.scratch()?.path()),
+    },
+    Check { name: "trap_t08_docker_cuda_version", needs: STORED, run: |lab| traps::t08_docker(lab.lesson()?) },
+    Check { name: "trap_t08_apptainer_cuda_version", needs: SIFS, run: |lab| builds::t08(lab.lesson()?) },
+    Check {
+        name: "trap_t13_the_environment_twice",
+        needs: &[Need::Root, Need::Apptainer, Need::Checkout],
+        run: |lab| builds::t13(lab.lesson()?),
+    },
+    Check { name: "trap_t14_packages_of_the_home_directory", needs: BOTH, run: |lab| traps::t14(lab.lesson()?) },
+    Check { name: "trap_t15_without_the_entrypoint", needs: STORED, run: |lab| traps::t15(lab.lesson()?) },
+    Check { name: "trap_t17_the_path_of_the_build", needs: BOTH, run: |lab| traps::t17(lab.lesson()?) },
+    Check {
+        name: "trap_t18_the_classic_builder",
+        needs: &[Need::Root, Need::Docker, Need::Checkout],
+        run: |lab| builds::t18(lab.lesson()?),
+    },
+    Check { name: "trap_t19_records_for_root_alone", needs: STORED, run: |lab| traps::t19(lab.lesson()?) },
+    Check { name: "trap_t20_a_project_in_the_current_directory", needs: BOTH, run: |lab| traps::t20(lab.lesson()?) },
+    Check { name: "trap_t21_apptainers_own_shell", needs: SIFS, run: |lab| traps::t21(lab.lesson()?) },
     Check { name: "the_readme_shows_what_all_prints", needs: &[Need::Checkout], run: readme },
     Check { name: "a_second_run_finds_nothing_to_do", needs: &[Need::Checkout], run: second_run },
     Check {
@@ -46,6 +109,9 @@ const CHECKS: &[Check] = &[
     },
     Check { name: "two_machines_make_the_same_bytes", needs: &[Need::Checkout], run: reproducible },
 ];
+
+/// Opens terminals.
+const PYTHON: Need = Need::Program("python3");
 
 /// What the SIF has and the archive has not: Apptainer's own files, and the mount points that it wants.
 const ONLY_IN_SIF: &[&str] = &[".singularity.d", "singularity", "environment", ".run", ".exec", ".shell", ".test"];
@@ -78,6 +144,8 @@ fn trial(check: &'static Check, lab: Arc<Lab>) -> Trial {
 struct Lab {
     bench: OnceLock<Result<Bench, String>>,
     second: OnceLock<Result<Mutex<Checkout>, String>>,
+    lesson: OnceLock<Result<Lesson, String>>,
+    loaded: [OnceLock<Result<Loaded, String>>; 2],
 }
 
 /// The images, and an ordinary user to run them.
@@ -99,16 +167,32 @@ enum Owner {
 
 impl Lab {
     fn bench(&self) -> anyhow::Result<&Bench> {
-        shared(&self.bench, Bench::set_up).context("make the rehearsal images")
+        engines::shared(&self.bench, Bench::set_up).context("make the rehearsal images")
     }
 
     fn images(&self) -> anyhow::Result<&Images> {
         Ok(&self.bench()?.images)
     }
 
+    /// Our archive in the store of Docker or Podman.
+    fn loaded(&self, engine: Engine) -> anyhow::Result<&Loaded> {
+        let cell = &self.loaded[usize::from(engine.0 == DOCKER.0)];
+        engines::shared(cell, || engine.load(&self.images()?.oci)).context("load our archive")
+    }
+
+    /// The images that the lesson's own engines make by its recipes.
+    fn lesson(&self) -> anyhow::Result<&Lesson> {
+        let prepare = || {
+            let bench = self.bench()?;
+            let habits = Habits { umask: "022", time_zone: "UTC" };
+            Lesson::prepare(bench.check_out("xtask-test-3", "lesson", habits)?, bench.checkout()?)
+        };
+        engines::shared(&self.lesson, prepare).context("prepare the lesson's own way")
+    }
+
     /// A second machine that made the same images. Who holds it may remove them, and leaves them as they were.
     fn second(&self) -> anyhow::Result<MutexGuard<'_, Checkout>> {
-        let second = shared(&self.second, || {
+        let second = engines::shared(&self.second, || {
             let bench = self.bench()?;
             let habits = Habits { umask: "077", time_zone: "Asia/Kathmandu" };
             let checkout = bench.check_out("xtask-test-2", "second, elsewhere é", habits)?;
@@ -117,12 +201,6 @@ impl Lab {
         })?;
         Ok(second.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The value of `cell`, made by whoever comes first; a failure is told to everyone.
-fn shared<T>(cell: &OnceLock<Result<T, String>>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&T> {
-    let value = cell.get_or_init(|| make().map_err(|error| format!("{error:#}")));
-    value.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 impl Bench {
@@ -168,11 +246,11 @@ impl Bench {
 }
 
 fn docker(lab: &Lab) -> anyhow::Result<()> {
-    DOCKER.load(&lab.images()?.oci)?.check()
+    lab.loaded(DOCKER)?.check()
 }
 
 fn podman(lab: &Lab) -> anyhow::Result<()> {
-    PODMAN.load(&lab.images()?.oci)?.check()
+    lab.loaded(PODMAN)?.check()
 }
 
 fn skopeo(lab: &Lab) -> anyhow::Result<()> {
@@ -208,6 +286,74 @@ fn only_in_sif(difference: &str) -> bool {
     };
     let first = path.split(['/', ' ']).next().unwrap_or_default();
     ONLY_IN_SIF.contains(&first)
+}
+
+fn docker_builds(lab: &Lab) -> anyhow::Result<()> {
+    DOCKER.load(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.archive)?.check()
+}
+
+fn podman_builds(lab: &Lab) -> anyhow::Result<()> {
+    PODMAN.load(&lab.lesson()?.stored(PODMAN, Recipe::Ours)?.archive)?.check()
+}
+
+fn apptainer_builds(lab: &Lab) -> anyhow::Result<()> {
+    let lesson = lab.lesson()?;
+    Apptainer { user: &lesson.checkout().user, sif: lesson.sif(Recipe::Ours)? }.check()
+}
+
+fn active_docker(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.image, &lab.bench()?.scratch()?)
+}
+
+fn active_podman(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(&lab.lesson()?.stored(PODMAN, Recipe::Ours)?.image, &lab.bench()?.scratch()?)
+}
+
+fn active_apptainer(lab: &Lab) -> anyhow::Result<()> {
+    let lesson = lab.lesson()?;
+    let apptainer = Apptainer { user: &lesson.checkout().user, sif: lesson.sif(Recipe::Ours)? };
+    activation::sif(&apptainer, &lab.bench()?.scratch()?)
+}
+
+fn active_native_docker(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(lab.loaded(DOCKER)?, &lab.bench()?.scratch()?)
+}
+
+fn active_native_podman(lab: &Lab) -> anyhow::Result<()> {
+    activation::oci(lab.loaded(PODMAN)?, &lab.bench()?.scratch()?)
+}
+
+fn active_native_sif(lab: &Lab) -> anyhow::Result<()> {
+    let bench = lab.bench()?;
+    activation::sif(&Apptainer { user: bench.user(), sif: &bench.images.sif }, &bench.scratch()?)
+}
+
+fn dead_daemon(lab: &Lab) -> anyhow::Result<()> {
+    trouble::dead_daemon(lab.lesson()?, &lab.bench()?.scratch()?)
+}
+
+fn no_buildx(lab: &Lab) -> anyhow::Result<()> {
+    trouble::no_buildx(lab.lesson()?, &lab.bench()?.scratch()?)
+}
+
+fn no_namespaces(lab: &Lab) -> anyhow::Result<()> {
+    trouble::no_namespaces(lab.lesson()?)
+}
+
+fn little_room(lab: &Lab) -> anyhow::Result<()> {
+    trouble::little_room(lab.lesson()?)
+}
+
+fn gpu_docker(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu(lab.lesson()?, DOCKER, &lab.bench()?.scratch()?)
+}
+
+fn gpu_podman(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu(lab.lesson()?, PODMAN, &lab.bench()?.scratch()?)
+}
+
+fn gpu_sif(lab: &Lab) -> anyhow::Result<()> {
+    trouble::gpu_in_apptainer(lab.lesson()?)
 }
 
 /// The README's table and output, but for what differs from run to run: times and sizes.

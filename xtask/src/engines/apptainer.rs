@@ -23,6 +23,8 @@ pub const SINGULARITY: Sif = Sif { name: "singularity", prefix: "SINGULARITY" };
 
 /// How much more room than the packages' archives a build takes while it works: the unpacked tree and the image.
 const UNPACKED_RATIO: u64 = 5;
+/// What the base image takes of it.
+const BASE_BYTES: u64 = 128 << 20;
 
 impl Engine for Sif {
     fn name(&self) -> &'static str {
@@ -156,7 +158,7 @@ impl Sif {
         let variable = format!("{}_TMPDIR", self.prefix);
         let place = cx.env(&variable).or_else(|| cx.env("TMPDIR")).unwrap_or_else(|| "/tmp".into());
         let Some(plan) = Plan::read(cx, desk.programs, &request.lock, &request.environment)? else { return Ok(()) };
-        let needed = plan.download_bytes.saturating_mul(UNPACKED_RATIO);
+        let needed = plan.download_bytes.saturating_mul(UNPACKED_RATIO).saturating_add(BASE_BYTES);
         let df = cx.look(&CommandLine::new("df").args(["-P", "-k"]).arg(place.display().to_string()));
         let free = df.ok().as_ref().and_then(|output| free_bytes(&output.stdout));
         match free {

@@ -123,7 +123,8 @@ impl Oci {
         line = if request.exact { line.arg("build") } else { line.args(self.build.iter().copied()) };
         if request.loopback {
             // The rehearsal's base keeps its tag when it changes.
-            let options: &[&str] = if self.is_docker() { &["--pull"] } else { &["--pull-always", "--tls-verify=false"] };
+            let options: &[&str] =
+                if self.is_docker() { &["--pull"] } else { &["--pull-always", "--tls-verify=false"] };
             line = line.option("--network", "host").args(options.iter().copied());
         }
         let base = request.base.clone().filter(|_| takes_base);

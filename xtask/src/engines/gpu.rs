@@ -20,7 +20,7 @@ impl<'a> Gpu<'a> {
         if cx.names(&root.join("dev")).iter().any(|name| is_gpu(name)) {
             return Some(Self { cx, root });
         }
-        cx.ui.note("No NVIDIA device here: the command runs on the CPU.");
+        cx.ui.aside("No NVIDIA device here: the command runs on the CPU.");
         None
     }
 

@@ -53,10 +53,13 @@ impl Step for Edit {
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         let mut inputs = vec![Input::Content(session.learner.manifest())];
+        let mut outputs = vec![session.workspace.manifest()];
         if session.is_rehearsal() {
             inputs.push(Input::Value(session.rehearsal.url()));
+            inputs.push(Input::Optional(session.learner.ignored()));
+            outputs.extend(Some(session.workspace.ignored()).filter(|_| session.learner.ignored().is_file()));
         }
-        Ok(vec![Task::new(session, self, None, inputs, vec![session.workspace.manifest()])])
+        Ok(vec![Task::new(session, self, None, inputs, outputs)])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -74,6 +77,11 @@ impl Step for Edit {
         }
         if session.is_rehearsal() {
             edited = manifest_edit::for_rehearsal(&edited, &session.rehearsal.url()).map_err(place)?;
+            // The lesson's definition file copies it into the image.
+            if session.learner.ignored().is_file() {
+                let ignored = cx.read_file(&session.learner.ignored())?;
+                cx.publish(&session.workspace.ignored(), ignored.as_bytes())?;
+            }
         }
         let result = if cx.read_file(&to).is_ok_and(|present| present == edited) {
             format!("{}: nothing to change", cx.typed(&to))

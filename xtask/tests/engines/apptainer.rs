@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use super::command::{Outcome, command, on_path, read, run, run_with_input, shell};
+use super::command::{Outcome, command, on_path, read, run, run_with_input, shell, wrap};
 use super::rehearsal::{SCRIPT, SCRIPT_SAYS};
 use super::user::User;
 
@@ -17,6 +17,18 @@ pub fn works() -> bool {
     std::env::var_os(WRAPPER).is_some() || on_path("apptainer")
 }
 
+/// `program` as `user` starts it where there is an `apptainer` on PATH; of this machine it sees at least `directories`.
+pub fn as_user(user: &User, directories: &[&Path], program: &Command) -> Command {
+    let Some(wrapper) = std::env::var_os(WRAPPER) else {
+        let mut command = user.command(program);
+        command.env("HOME", &user.home);
+        return command;
+    };
+    let mut command = command!(wrapper, user.id.to_string());
+    command.args(directories).arg("--");
+    wrap(command, program)
+}
+
 /// A SIF, and who runs it.
 pub struct Apptainer<'a> {
     pub user: &'a User,
@@ -24,7 +36,8 @@ pub struct Apptainer<'a> {
 }
 
 impl Apptainer<'_> {
-    fn command(&self, before: &[&str], after: &[&str]) -> Command {
+    /// `apptainer BEFORE SIF AFTER`.
+    pub fn command(&self, before: &[&str], after: &[&str]) -> Command {
         let mut apptainer = command!("apptainer");
         apptainer.args(before).arg(self.sif).args(after);
         self.wrapped(apptainer)
@@ -34,13 +47,7 @@ impl Apptainer<'_> {
     fn wrapped(&self, mut program: Command) -> Command {
         // A directory that every machine has: what is bound into the container shall not depend on where cargo runs.
         program.current_dir("/");
-        let Some(wrapper) = std::env::var_os(WRAPPER) else {
-            return self.user.command(&program);
-        };
-        let mut command = command!(wrapper, self.user.id.to_string());
-        command.args(self.sif.parent()).arg("--").arg(program.get_program()).args(program.get_args());
-        command.current_dir("/");
-        command
+        as_user(self.user, self.sif.parent().as_slice(), &program)
     }
 
     /// Unpacks the archive through both of Apptainer's transports, as `apptainer pull` and `build` do before they pack a

@@ -21,9 +21,9 @@ pub(crate) use command;
 /// What a program that ended said.
 pub struct Outcome {
     command: String,
-    code: Option<i32>,
+    pub code: Option<i32>,
     pub stdout: String,
-    stderr: String,
+    pub stderr: String,
 }
 
 /// Starts `command`, waits for it and keeps what it printed.
@@ -79,11 +79,51 @@ impl Outcome {
         Ok(self)
     }
 
-    fn both(&self) -> String {
+    /// The outcome itself, if neither standard output nor error holds `text`.
+    pub fn never_says(self, text: &str) -> anyhow::Result<Self> {
+        ensure!(!self.both().contains(text), "`{text}` is in the output{}", self.transcript());
+        Ok(self)
+    }
+
+    /// What a shell script kept of a program: `NAME.out`, `NAME.err` and `NAME.code` in `directory`.
+    ///
+    /// # Errors
+    /// When one of the files is not there.
+    pub fn written(directory: &Path, name: &str) -> anyhow::Result<Self> {
+        let read = |ending: &str| {
+            let path = directory.join(format!("{name}.{ending}"));
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let code = read("code")?.trim().parse().ok();
+        Ok(Self { command: name.to_owned(), code, stdout: read("out")?, stderr: read("err")? })
+    }
+
+    /// Whether the exit code was 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// The outcome itself, if nothing was said on standard error.
+    pub fn quiet(self) -> anyhow::Result<Self> {
+        ensure!(self.stderr.trim().is_empty(), "something was said on standard error{}", self.transcript());
+        Ok(self)
+    }
+
+    /// The outcome itself, if standard error holds `text` and standard output nothing.
+    pub fn complains(self, text: &str) -> anyhow::Result<Self> {
+        ensure!(self.stderr.contains(text), "`{text}` is not on standard error{}", self.transcript());
+        ensure!(self.stdout.is_empty(), "something is on standard output{}", self.transcript());
+        Ok(self)
+    }
+
+    /// Everything that it printed.
+    pub fn both(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 
-    fn transcript(&self) -> String {
+    /// The command and the end of what it printed, to be shown.
+    pub fn transcript(&self) -> String {
         format!("\n$ {}\n--- stdout\n{}\n--- stderr\n{}", self.command, tail(&self.stdout), tail(&self.stderr))
     }
 }

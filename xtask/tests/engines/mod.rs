@@ -2,11 +2,20 @@
 //!
 //! An engine that is not there skips its tests, as on a laptop; with `XTASK_REQUIRE_ENGINES=1`, as in CI, they fail.
 
+pub mod activation;
 pub mod apptainer;
 pub mod command;
+pub mod lesson;
 pub mod oci;
+pub mod probe;
 pub mod rehearsal;
+pub mod terminal;
+pub mod traps;
+pub mod traps_of_builds;
+pub mod trouble;
 pub mod user;
+
+use std::sync::OnceLock;
 
 use command::on_path;
 
@@ -41,4 +50,10 @@ impl Need {
 /// Whether an engine that is not there is a failure.
 pub fn required() -> bool {
     std::env::var_os("XTASK_REQUIRE_ENGINES").is_some_and(|value| value == "1")
+}
+
+/// The value of `cell`, made by whoever comes first; a failure is told to everyone.
+pub fn shared<T>(cell: &OnceLock<Result<T, String>>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&T> {
+    let value = cell.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    value.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }

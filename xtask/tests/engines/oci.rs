@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
 
@@ -26,23 +28,49 @@ impl Engine {
     /// # Errors
     /// When it is refused or comes under another name than [`TAG`].
     pub fn load(self, archive: &Path) -> anyhow::Result<Loaded> {
+        let _names = names();
         let said = read(command!(self.0, "load", "--input", archive))?;
-        let reference = said.trim().rsplit(' ').next().context("the engine names what it loaded")?.to_owned();
+        let reference = said.trim().rsplit(' ').next().context("the engine names what it loaded")?;
         // Podman puts a registry before short names.
         let name = reference.trim_start_matches("localhost/").trim_start_matches("docker.io/library/");
         ensure!(name == TAG, "{} loaded the archive as {reference}, not as {TAG}", self.0);
-        Ok(Loaded { engine: self, reference })
+        self.adopt(name, "native")
     }
+
+    /// Takes an image over from the name that its maker gave it, which the next one of that name would take away.
+    pub fn adopt(self, reference: &str, maker: &str) -> anyhow::Result<Loaded> {
+        static ADOPTED: AtomicU32 = AtomicU32::new(0);
+        let number = ADOPTED.fetch_add(1, Ordering::Relaxed);
+        let adopted = format!("xtask-interop/{}-{number}:{maker}", std::process::id());
+        read(command!(self.0, "tag", reference, &adopted))?;
+        let adopted = Loaded { engine: self, reference: adopted };
+        let names = "{{range .RepoTags}}{{println .}}{{end}}";
+        let names = read(command!(self.0, "image", "inspect", "--format", names, &adopted.reference))?;
+        // The name in question, and the aliases that a build gives.
+        let name = reference.split(':').next().unwrap_or(reference);
+        let given = |other: &&str| other.trim_start_matches("localhost/").starts_with(&format!("{name}:"));
+        for other in names.lines().filter(given) {
+            read(command!(self.0, "rmi", other))?;
+        }
+        Ok(adopted)
+    }
+}
+
+/// To be held while the names that the exercise gives its images are in use: all makers of images give the same ones.
+pub fn names() -> MutexGuard<'static, ()> {
+    static NAMES: Mutex<()> = Mutex::new(());
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An image in an engine's store; it leaves with this value.
 pub struct Loaded {
-    engine: Engine,
-    reference: String,
+    pub engine: Engine,
+    pub reference: String,
 }
 
 impl Loaded {
-    fn container(&self, options: &[&str], arguments: &[&str]) -> Command {
+    /// `docker run OPTIONS IMAGE ARGUMENTS`, without a network.
+    pub fn container(&self, options: &[&str], arguments: &[&str]) -> Command {
         let mut command = command!(self.engine.0, "run", "--rm", "--network", "none");
         command.args(options).arg(&self.reference).args(arguments);
         command

@@ -131,6 +131,39 @@ impl Checkout {
         command
     }
 
+    /// `xtask` with `arguments`, started by whoever has container engines: with their own PATH and home, which hold the
+    /// programs and the images.
+    pub fn xtask_with_engines(&self, arguments: &[&str]) -> Command {
+        let mut command = command!(self.programs.path("xtask"));
+        command.args(arguments).args(["--source", "rehearsal", "--plain"]).current_dir(&self.directory);
+        let project = self.variables().filter(|(name, _)| name.starts_with("XTASK_") || name.starts_with("CARGO_"));
+        command.env_remove("CARGO_TARGET_DIR").envs(project);
+        command
+    }
+
+    /// One of the programs under test.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path(name)
+    }
+
+    /// The place of a file of the clone.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// What a command of [`Checkout::user`] needs to see where little else is to be seen: clone and programs.
+    pub fn directories(&self) -> [&Path; 2] {
+        [&self.directory, &self.programs.directory]
+    }
+
+    /// Takes the rehearsal's channel, base image and copy of the workspace over from another clone.
+    pub fn take_rehearsal(&self, other: &Self) -> anyhow::Result<()> {
+        let target = self.path("target");
+        std::fs::create_dir(&target).with_context(|| format!("make {}", target.display()))?;
+        read(command!("cp", "--archive", other.path("target/rehearsal"), &target))?;
+        self.user.own(&target)
+    }
+
     /// Everything that the programs find in their environment.
     fn variables(&self) -> impl Iterator<Item = (String, OsString)> {
         let own = [
