@@ -16,6 +16,9 @@ use super::traps::{compare, judge, write};
 /// The name of the base image that the recipes of the rehearsal name.
 const SERVED: &str = "rehearsal/pixi:trixie";
 
+/// The label that xtask gives the images of a workspace, with its name.
+const TITLE: &str = "org.opencontainers.image.title";
+
 /// A workspace beside the exercise, in the lesson's clone. No other build goes on there while this value lives.
 struct Small<'a> {
     lesson: &'a Lesson,
@@ -127,11 +130,11 @@ impl<'a> Small<'a> {
 
 impl Drop for Small<'_> {
     fn drop(&mut self) {
-        // Images that stay behind cost disk, not correctness.
-        let remove =
-            r#"docker image ls --quiet "$1" | sort --unique | xargs --no-run-if-empty docker image rm --force"#;
+        // Those, too, whose names went to a later one. Images that stay behind cost disk, not correctness.
+        let remove = r#"{ docker image ls --quiet "$1"; docker image ls --quiet --filter "label=$2=$1"; } | sort --unique |
+            xargs --no-run-if-empty docker image rm --force"#;
         if super::oci::DOCKER.works() {
-            let _ = run(shell(remove, [&self.name]));
+            let _ = run(shell(remove, [self.name.as_str(), TITLE]));
         }
     }
 }
@@ -198,7 +201,9 @@ pub fn t06(lesson: &Lesson) -> anyhow::Result<()> {
     let small = Small::prepare(lesson, "t06", "docker")?;
     compare(|recipe| {
         let reference = small.reference(recipe);
-        read(shell("tar --create --files-from /dev/null | docker import - \"$1\"", [&reference]))?;
+        let label = format!("LABEL {TITLE}={}", small.name);
+        const IMPORT: &str = "tar --create --files-from /dev/null | docker import --change \"$2\" - \"$1\"";
+        read(shell(IMPORT, [&reference, &label]))?;
         let id = || read(command!("docker", "image", "inspect", "--format", "{{.Id}}", &reference));
         let (before, file) = (id()?, small.name.clone() + "-gpu" + recipe.suffix());
         small.with_pixi_that(recipe, "rm -rf .pixi/envs/*/[!c]* .pixi/envs/*/conda-meta/*")?;
