@@ -154,7 +154,10 @@ pub fn sif(image: &Apptainer<'_>, scratch: &TempDir) -> anyhow::Result<()> {
 
 /// Without what Apptainer says about programs that this machine has not.
 fn without_notes(mut outcome: Outcome) -> Outcome {
-    let note = |line: &str| line.starts_with("INFO: ") && line.contains(" not found");
+    let note = |line: &str| {
+        let said = line.strip_prefix("INFO:").map_or("", str::trim_start);
+        ["fuse2fs", "gocryptfs", "fuse-overlayfs", "squashfuse"].iter().any(|name| said.starts_with(name))
+    };
     let kept: Vec<&str> = outcome.stderr.lines().filter(|line| !note(line)).collect();
     outcome.stderr = kept.join("\n");
     outcome

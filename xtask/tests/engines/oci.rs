@@ -31,8 +31,7 @@ impl Engine {
         let _names = names();
         let said = read(command!(self.0, "load", "--input", archive))?;
         let reference = said.trim().rsplit(' ').next().context("the engine names what it loaded")?;
-        // Podman puts a registry before short names.
-        let name = reference.trim_start_matches("localhost/").trim_start_matches("docker.io/library/");
+        let name = short(reference);
         ensure!(name == TAG, "{} loaded the archive as {reference}, not as {TAG}", self.0);
         self.adopt(name, "native")
     }
@@ -48,12 +47,17 @@ impl Engine {
         let names = read(command!(self.0, "image", "inspect", "--format", names, &adopted.reference))?;
         // The name in question, and the aliases that a build gives.
         let name = reference.split(':').next().unwrap_or(reference);
-        let given = |other: &&str| other.trim_start_matches("localhost/").starts_with(&format!("{name}:"));
+        let given = |other: &&str| short(other).starts_with(&format!("{name}:"));
         for other in names.lines().filter(given) {
             read(command!(self.0, "rmi", other))?;
         }
         Ok(adopted)
     }
+}
+
+/// A name without the registry that Podman puts before it.
+fn short(reference: &str) -> &str {
+    reference.trim_start_matches("localhost/").trim_start_matches("docker.io/library/")
 }
 
 /// To be held while the names that the exercise gives its images are in use: all makers of images give the same ones.
