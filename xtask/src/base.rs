@@ -11,9 +11,16 @@ use crate::external::{Program, Programs};
 const HEAD: &str =
     "# The base images, each as its tag meant it when it was first used. Delete a line to look the tag up again.\n";
 
-/// Whether `reference` names an image in a registry by something that may move: no file, no digest, not `scratch`.
+/// Whether `reference` names an image of a registry by something that may move: no file, no digest, and not a name without
+/// a host, which may be known to an engine's own store alone.
 pub fn floats(cx: &Context, reference: &str) -> bool {
-    reference != "scratch" && !reference.contains('@') && !cx.resolve(reference).exists()
+    names_host(reference) && !reference.contains('@') && !cx.resolve(reference).exists()
+}
+
+/// What stands before the first slash is a host where it could not be part of a name.
+fn names_host(reference: &str) -> bool {
+    let host = reference.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host == "localhost" || host.contains(['.', ':']))
 }
 
 /// The reference by digest: as `file` has it, else as the registry says now, which is written there.
@@ -43,6 +50,12 @@ fn find<'t>(pins: &'t str, reference: &str) -> Option<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_without_a_host_may_be_in_an_engines_store_alone() {
+        assert_eq!(["ghcr.io/a/b:c", "localhost/a", "127.0.0.1:5000/a"].map(names_host), [true; 3]);
+        assert_eq!(["ubuntu:24.04", "library/ubuntu", "scratch"].map(names_host), [false; 3]);
+    }
 
     #[test]
     fn a_pin_is_found_by_the_whole_reference() {
