@@ -35,6 +35,8 @@ pub struct Stored {
     pub image: Loaded,
     /// `target/containers/*.oci.tar`.
     pub archive: PathBuf,
+    /// What its build said.
+    pub said: String,
 }
 
 /// Ours, or the lesson's as printed.
@@ -122,8 +124,8 @@ impl Lesson {
         let image = match recipe {
             Recipe::Ours => {
                 // The image was tried before it got its name.
-                let said_aliases = said.both();
-                ensure!(said_aliases.contains(SCRIPT_SAYS), "the script did not run:\n{said_aliases}");
+                let said = said.both();
+                ensure!(said.contains(SCRIPT_SAYS), "the script did not run:\n{said}");
                 engine.adopt(TAG, engine.0)?
             }
             Recipe::Exact => {
@@ -134,7 +136,7 @@ impl Lesson {
         let built = self.container(recipe, "oci.tar");
         let archive = built.with_file_name(format!("{}{}.oci.tar", engine.0, recipe.suffix()));
         std::fs::rename(&built, &archive).with_context(|| format!("rename {}", built.display()))?;
-        Ok(Stored { image, archive })
+        Ok(Stored { image, archive, said: said.both() })
     }
 
     fn build_sif(&self, recipe: Recipe) -> anyhow::Result<PathBuf> {
