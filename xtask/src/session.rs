@@ -79,9 +79,7 @@ impl<'a> Session<'a> {
             return Ok(*engine);
         }
         let (engine, reason) = engines::pick(self.cx, format, self.typed == Some(format))?;
-        if !self.engines.iter().any(|other| other.get().is_some_and(|other| other.name() == engine.name())) {
-            self.cx.ui.note(format_args!("Engine for {}: {} ({reason}).", format.name(), engine.name()));
-        }
+        self.cx.ui.aside(format_args!("Engine for {}: {} ({reason}).", format.name(), engine.name()));
         Ok(*cell.get_or_init(|| engine))
     }
 
