@@ -289,16 +289,7 @@ fn only_in_sif(difference: &str) -> bool {
 }
 
 fn docker_builds(lab: &Lab) -> anyhow::Result<()> {
-    let stored = lab.lesson()?.stored(DOCKER, Recipe::Ours)?;
-    let shown = include_str!("../../README.md").lines().filter(|line| line.starts_with("ok: "));
-    for line in shown {
-        ensure!(
-            stored.said.contains(line),
-            "the README shows `{line}`, which the build does not say:\n{}",
-            stored.said
-        );
-    }
-    DOCKER.load(&stored.archive)?.check()
+    DOCKER.load(&lab.lesson()?.stored(DOCKER, Recipe::Ours)?.archive)?.check()
 }
 
 fn podman_builds(lab: &Lab) -> anyhow::Result<()> {

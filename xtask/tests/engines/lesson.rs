@@ -35,8 +35,6 @@ pub struct Stored {
     pub image: Loaded,
     /// `target/containers/*.oci.tar`.
     pub archive: PathBuf,
-    /// What its build said.
-    pub said: String,
 }
 
 /// Ours, or the lesson's as printed.
@@ -44,6 +42,17 @@ pub struct Stored {
 pub enum Recipe {
     Ours,
     Exact,
+}
+
+/// The README's block of output after the words `after`, line by line, commands apart.
+fn shown_is_said(after: &str, said: &Outcome) -> anyhow::Result<()> {
+    const README: &str = include_str!("../../../README.md");
+    let block = README.split(after).nth(1).and_then(|rest| rest.split("```text\n").nth(1)?.split("```").next());
+    let block = block.with_context(|| format!("the README shows what comes {after}"))?;
+    for line in block.lines().filter(|line| !line.starts_with("$ ")) {
+        ensure!(said.both().contains(line), "the README shows `{line}`, which is not said{}", said.transcript());
+    }
+    Ok(())
 }
 
 impl Recipe {
@@ -124,8 +133,10 @@ impl Lesson {
         let image = match recipe {
             Recipe::Ours => {
                 // The image was tried before it got its name.
-                let said = said.both();
-                ensure!(said.contains(SCRIPT_SAYS), "the script did not run:\n{said}");
+                ensure!(said.both().contains(SCRIPT_SAYS), "the script did not run{}", said.transcript());
+                if engine.0 == DOCKER.0 {
+                    shown_is_said("of `cargo xtask build docker", &said)?;
+                }
                 engine.adopt(TAG, engine.0)?
             }
             Recipe::Exact => {
@@ -136,7 +147,7 @@ impl Lesson {
         let built = self.container(recipe, "oci.tar");
         let archive = built.with_file_name(format!("{}{}.oci.tar", engine.0, recipe.suffix()));
         std::fs::rename(&built, &archive).with_context(|| format!("rename {}", built.display()))?;
-        Ok(Stored { image, archive, said: said.both() })
+        Ok(Stored { image, archive })
     }
 
     fn build_sif(&self, recipe: Recipe) -> anyhow::Result<PathBuf> {
@@ -146,7 +157,8 @@ impl Lesson {
                 let _building = self.building();
                 self.checkout.user.own(&self.checkout.path("target"))?;
                 let build = self.xtask(&["build", "apptainer", "--engine", "apptainer"]);
-                run(self.with_apptainer(&build))?.exits(0)?.says(SCRIPT_SAYS)?;
+                let said = run(self.with_apptainer(&build))?.exits(0)?.says(SCRIPT_SAYS)?;
+                shown_is_said("of `cargo xtask build apptainer", &said)?;
             }
             Recipe::Exact => {
                 self.apptainer_build_exact(&["--notest"], &sif)?.exits(0)?;
