@@ -195,30 +195,29 @@ impl Context {
         self.ui.has_terminal()
     }
 
-    /// Makes the directory of a file that a command will write, and removes what an earlier one left there.
-    pub fn make_room(&self, path: &str) -> Result<()> {
+    /// Lets `work` write the file `partial` beside the place of `path`, then makes it visible there: synced, renamed. What
+    /// a failure leaves is removed. Its size in bytes; none in a dry run.
+    pub fn write_beside(&self, path: &str, partial: &str, work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
         if self.options.dry_run {
-            return Ok(());
-        }
-        let path = self.resolve(path);
-        let directory = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", self.typed(directory)))?;
-        self.remove(&path)
-    }
-
-    /// Makes a file visible that a command wrote beside its place: synced, renamed. Its size in bytes; none in a dry run.
-    pub fn put_in_place(&self, partial: &str, path: &str) -> Result<Option<u64>> {
-        if self.options.dry_run {
+            work()?;
             self.ui.would(format_args!("renames {partial} to {path}"));
             return Ok(None);
         }
-        let put = || {
-            let file = fs::File::open(self.resolve(partial))?;
+        let (from, to) = (self.resolve(partial), self.resolve(path));
+        let directory = to.parent().unwrap_or(&self.root);
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", self.typed(directory)))?;
+        self.remove(&from)?;
+        let put = || -> io::Result<u64> {
+            let file = fs::File::open(&from)?;
             file.sync_all()?;
-            fs::rename(self.resolve(partial), self.resolve(path))?;
+            fs::rename(&from, &to)?;
             file.metadata().map(|metadata| metadata.len())
         };
-        put().map(Some).with_context(|| format!("cannot put {path} in its place"))
+        let written = work().and_then(|()| put().with_context(|| format!("cannot put {path} in its place")));
+        if written.is_err() {
+            self.remove(&from)?;
+        }
+        written.map(Some)
     }
 
     /// Reads a text file.

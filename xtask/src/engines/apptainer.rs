@@ -82,7 +82,6 @@ impl Sif {
     fn build_one(&self, desk: &Desk<'_>, request: &BuildRequest, target: &Target) -> Result<Option<Artifact>> {
         let cx = desk.cx;
         let partial = format!("{}.partial.sif", target.path.trim_end_matches(".sif"));
-        cx.make_room(&partial)?;
         // The recipe's own paths begin at the workspace.
         let up = |path: &str| match request.workspace.starts_with('/') {
             true => cx.resolve(path).display().to_string(),
@@ -95,18 +94,13 @@ impl Sif {
         for argument in self.build_arguments(cx, request, target)? {
             line = line.option("--build-arg", argument);
         }
-        let built = cx.execute(&line.arg(up(&partial)).arg(up(&target.recipe)));
+        let line = line.arg(up(&partial)).arg(up(&target.recipe));
         // An image that does not work gets no name.
-        let built = if request.exact {
-            built
-        } else {
-            built.and_then(|()| self.check(desk, &request.test(&partial, &partial)))
+        let work = || {
+            cx.execute(&line)?;
+            if request.exact { Ok(()) } else { self.check(desk, &request.test(&partial, &partial)) }
         };
-        if built.is_err() && !cx.options.dry_run {
-            cx.remove(&cx.resolve(&partial))?;
-        }
-        built?;
-        let Some(size) = cx.put_in_place(&partial, &target.path)? else { return Ok(None) };
+        let Some(size) = cx.write_beside(&target.path, &partial, work)? else { return Ok(None) };
         Ok(Some(Artifact { digest: None, path: target.path.clone(), size }))
     }
 

@@ -129,7 +129,7 @@ impl Oci {
         }
         let base = request.base.clone().filter(|_| takes_base);
         let arguments = [
-            ("BASE", base),
+            ("BASE", base.clone()),
             ("CUDA_VERSION", request.cuda_version.clone()),
             ("ENVIRONMENT", Some(request.environment.clone())),
         ];
@@ -138,7 +138,6 @@ impl Oci {
                 line = line.option("--build-arg", format!("{name}={value}"));
             }
         }
-        let base = request.base.clone().filter(|_| takes_base);
         let base = base.map(|base| ("org.opencontainers.image.base.name".to_owned(), base));
         for (name, value) in request.labels.iter().chain(&base) {
             line = line.option("--label", format!("{name}={value}"));
@@ -174,15 +173,14 @@ impl Oci {
 
     fn save(&self, cx: &Context, reference: &str, path: &str) -> Result<Option<Artifact>> {
         let partial = format!("{path}.partial");
-        cx.make_room(&partial)?;
         let mut line = CommandLine::new(self.name).arg("save");
         if !self.is_docker() {
             line = line.option("--format", "oci-archive");
         }
-        cx.execute(&line.option("--output", &partial).arg(reference))?;
+        let line = line.option("--output", &partial).arg(reference);
+        let Some(size) = cx.write_beside(path, &partial, || cx.execute(&line))? else { return Ok(None) };
         let inspected = cx.look(&self.command(["image", "inspect", "--format", "{{.Id}}", reference]));
         let digest = inspected.ok().map(|output| output.stdout.trim().to_owned()).filter(|digest| !digest.is_empty());
-        let Some(size) = cx.put_in_place(&partial, path)? else { return Ok(None) };
         Ok(Some(Artifact { digest, path: path.to_owned(), size }))
     }
 
