@@ -144,12 +144,8 @@ impl Container<'_> {
         self.process.env.insert("PWD".into(), working.into());
         namespaces::confine(privilege).map_err(failed("give up privileges"))?;
         let mut command = self.command()?;
-        signals.restore_in(&mut command);
-        if own_group {
-            command.process_group(0);
-        }
-        let child = command.spawn().map_err(|error| self.unstartable(&error))?;
-        namespaces::supervise(&child, own_group, signals).map_err(failed("wait for the command"))
+        let started = namespaces::start(&mut command, own_group, signals).map_err(|error| self.unstartable(&error))?;
+        started.wait().map_err(failed("wait for the command"))
     }
 
     fn command(&self) -> Result<Command, (u8, String)> {

@@ -6,7 +6,8 @@
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
-use std::process::Child;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_p
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 
 use super::forbidden::{Facts, Step, explain};
-use super::signals::{self, Taken};
+use super::signals::{self, Arrived, Taken};
 
 /// The system refused a step of making a container.
 #[derive(Debug, thiserror::Error)]
@@ -159,22 +160,60 @@ fn die_with_parent(mut parent: PipeReader) -> io::Result<()> {
     }
 }
 
-/// Waits, as the init of a pid namespace, for `command`, and gives its exit code; reaps orphans and forwards signals
-/// meanwhile. `own_group` says whether the command leads a process group, which then gets the signals as a whole.
-pub fn supervise(command: &Child, own_group: bool, signals: &Taken) -> io::Result<u8> {
-    let pid = i32::try_from(command.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("the command has no process id"))?;
-    // Out of the group of the caller: what is sent to the whole group comes once, through the caller.
+/// Starts `command` as the init of a pid namespace.
+///
+/// Without a terminal (`own_group`) the command leads a process group of its own. With one it stays in the caller's, so
+/// that the shell's job control works on it, and init leaves that group as soon as the command is in it.
+pub fn start<'t>(command: &mut Command, own_group: bool, signals: &'t Taken) -> io::Result<Supervised<'t>> {
+    signals.restore_in(command);
+    if own_group {
+        leave_group();
+        command.process_group(0);
+    }
+    let early = signals.so_far()?;
+    let child = command.spawn()?;
+    if !own_group {
+        leave_group();
+    }
+    Ok(Supervised { child, own_group, signals, early })
+}
+
+/// What is sent to the whole group of the caller is to come once, through the caller.
+fn leave_group() {
+    // The init leads no session and has executed nothing, so nothing forbids it.
     let _ = setpgid(None, None);
-    loop {
-        let signal = signals.next()?;
-        if signal.number == Signal::CHILD {
-            if let Some(code) = reap(pid)? {
-                return Ok(code);
-            }
-        } else {
+}
+
+/// A command that runs, and what is to be known to wait for it.
+pub struct Supervised<'t> {
+    child: Child,
+    own_group: bool,
+    signals: &'t Taken,
+    /// Signals from before it was there.
+    early: Vec<Arrived>,
+}
+
+impl Supervised<'_> {
+    /// Waits for the command and gives its exit code; reaps orphans and forwards signals meanwhile.
+    pub fn wait(self) -> io::Result<u8> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the command has no process id"))?;
+        let send = |signal| {
             // A command that is gone needs no signal.
-            let _ = if own_group { kill_process_group(pid, signal.number) } else { kill_process(pid, signal.number) };
+            let _ = if self.own_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+        };
+        self.early.iter().filter(|signal| signal.number != Signal::CHILD).for_each(|signal| send(signal.number));
+        loop {
+            let signal = self.signals.next()?;
+            if signal.number == Signal::CHILD {
+                if let Some(code) = reap(pid)? {
+                    return Ok(code);
+                }
+            } else if !signal.from_terminal {
+                // The terminal's own signals came to the command, too. A second one could end it while it handles the
+                // first.
+                send(signal.number);
+            }
         }
     }
 }

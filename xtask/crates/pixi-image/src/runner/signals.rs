@@ -49,21 +49,27 @@ pub fn block() -> io::Result<Taken> {
 impl Taken {
     /// Waits for the next signal.
     pub fn next(&self) -> io::Result<Arrived> {
+        // SAFETY: the set is initialized, and the kernel fills `info` when the call succeeds.
+        let wait = |info: *mut libc::siginfo_t| unsafe { libc::sigwaitinfo(&self.set, info) };
         loop {
-            let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
-            // SAFETY: the set is initialized, and the kernel fills `info` when the call succeeds.
-            let number = unsafe { libc::sigwaitinfo(&self.set, info.as_mut_ptr()) };
-            if number < 0 {
-                let error = io::Error::last_os_error();
-                if error.kind() == io::ErrorKind::Interrupted {
-                    continue;
-                }
-                return Err(error);
+            if let Some(arrived) = arrived(wait)? {
+                return Ok(arrived);
             }
-            let Some(number) = TAKEN.into_iter().find(|signal| signal.as_raw() == number) else { continue };
-            // SAFETY: the call succeeded.
-            let code = unsafe { info.assume_init() }.si_code;
-            return Ok(Arrived { number, from_terminal: code == libc::SI_KERNEL });
+        }
+    }
+
+    /// Takes those that have arrived, without waiting.
+    pub fn so_far(&self) -> io::Result<Vec<Arrived>> {
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the set is initialized, and the kernel fills `info` when the call succeeds.
+        let look = |info: *mut libc::siginfo_t| unsafe { libc::sigtimedwait(&self.set, info, &at_once) };
+        let mut all = Vec::new();
+        loop {
+            match arrived(look) {
+                Ok(signal) => all.extend(signal),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(all),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -80,4 +86,18 @@ impl Taken {
         // SAFETY: between fork and exec it makes one system call, and allocates nothing.
         unsafe { command.pre_exec(restore) };
     }
+}
+
+/// The signal that `wait` takes; none if it was interrupted.
+fn arrived(wait: impl Fn(*mut libc::siginfo_t) -> libc::c_int) -> io::Result<Option<Arrived>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+    let number = wait(info.as_mut_ptr());
+    if number < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
+    }
+    let Some(number) = TAKEN.into_iter().find(|signal| signal.as_raw() == number) else { return Ok(None) };
+    // SAFETY: the call succeeded, so it has filled `info`.
+    let code = unsafe { info.assume_init() }.si_code;
+    Ok(Some(Arrived { number, from_terminal: code == libc::SI_KERNEL }))
 }
