@@ -277,6 +277,12 @@ fn a_plan_names_packages_and_bytes_and_downloads_nothing() {
     let bytes: u64 =
         json["packages"].as_array().unwrap().iter().map(|package| package["bytes"].as_u64().unwrap()).sum();
     assert_eq!((json["subdir"].as_str(), json["download_bytes"].as_u64()), (Some("win-64"), Some(bytes)));
+    let layers = json["layers"].as_array().unwrap();
+    assert_eq!(layers.iter().map(|layer| layer["download_bytes"].as_u64().unwrap()).sum::<u64>(), bytes);
+    for package in json["packages"].as_array().unwrap() {
+        let layer = &layers[package["layer"].as_u64().unwrap() as usize - 1];
+        assert!(layer["packages"].as_array().unwrap().contains(&package["name"]), "{package}");
+    }
     assert_eq!(bench.web.asked().len(), asked);
     let output = plan(&["--environment", "nope"]);
     assert_eq!(output.status.code(), Some(1));

@@ -400,6 +400,23 @@ fn both_formats_hold_the_same_files() {
     }
 }
 
+/// The packages of each layer, as the history of an OCI archive has them.
+fn layers_of_packages(place: &Path) -> Vec<Vec<String>> {
+    let image = ImageSource::open(place).unwrap().image("amd64").unwrap();
+    let history = image.config.history().iter().flatten().filter_map(|history| history.created_by().clone());
+    let packages = history.filter_map(|by| by.strip_prefix("pixi-image: ").map(str::to_owned));
+    let words = |text: String| text.split(' ').map(str::to_owned).collect();
+    packages.filter(|text| !text.starts_with("application files")).map(words).collect()
+}
+
+/// The same, as `pixi-image plan` has them before anything is downloaded.
+fn planned_layers(workspace: &Workspace) -> Vec<Vec<String>> {
+    let plan = workspace.command(["plan", "--json"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let names = |layer: &serde_json::Value| serde_json::from_value(layer["packages"].clone()).unwrap();
+    plan["layers"].as_array().unwrap().iter().map(names).collect()
+}
+
 #[test]
 fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
     let mut shelf = Shelf::default();
@@ -421,6 +438,9 @@ fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
     let right = workspace.digests();
     let (tree, layers) = assert_same_trees(&workspace);
     assert!((50..=100).contains(&layers), "{layers} layers");
+    let made = layers_of_packages(&workspace.work(OCI));
+    assert_eq!(made.iter().flatten().count(), 150);
+    assert_eq!(made, planned_layers(&workspace));
     let records = tree.keys().filter(|path| path.starts_with(b"app/.pixi/envs/default/conda-meta/p")).count();
     assert!(records >= 150, "{records} records");
     fs::remove_dir_all(workspace.path("cache")).unwrap();

@@ -33,6 +33,8 @@ pub struct Packages {
 /// One package's pack.
 pub struct PackagePack {
     pub name: String,
+    /// In bytes; 0 where the lock does not know it.
+    pub archive_size: u64,
     pub key: Digest,
     pub file: PackFile,
     pub post_link: bool,
@@ -93,6 +95,7 @@ pub fn packages(
         .zip(&shared.indexes)
         .map(|(((key, file), package), read)| PackagePack {
             name: package.name().to_owned(),
+            archive_size: package.size().unwrap_or(0),
             key,
             file,
             post_link: read.index.has_post_link_script,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pixi_image::layers::{self, PACKAGE_LAYERS};
 use pixi_image::lock;
 use pixi_image::model::{Digest, Environment};
 use serde::Serialize;
@@ -36,6 +37,15 @@ struct Report<'a> {
     /// Packages whose size the lock does not know; they are not in the sum.
     unknown_sizes: usize,
     packages: Vec<Package<'a>>,
+    /// Those of packages, in the order in which they are stacked between the base's and the one of the application.
+    layers: Vec<Layer<'a>>,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    packages: Vec<&'a str>,
+    /// Of its packages' archives; those of unknown size are not in the sum.
+    download_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -44,6 +54,8 @@ struct Package<'a> {
     version: String,
     build: &'a str,
     bytes: Option<u64>,
+    /// Its layer, counted from 1.
+    layer: usize,
     sha256: Digest,
     url: String,
 }
@@ -74,12 +86,22 @@ impl<'a> Report<'a> {
                 version: record.version.to_string(),
                 build: record.build.as_str(),
                 bytes: package.size(),
+                layer: 0,
                 sha256: package.sha256,
                 url: pixi_image::http::shown(&package.record.url),
             }
         });
         let mut packages: Vec<_> = packages.collect();
         packages.sort_by_key(|package| package.name);
+        let sizes: Vec<_> = packages.iter().map(|package| (package.name, package.bytes.unwrap_or(0))).collect();
+        let mut layers = Vec::new();
+        for group in layers::group(&sizes, PACKAGE_LAYERS) {
+            group.iter().for_each(|at| packages[*at].layer = layers.len() + 1);
+            layers.push(Layer {
+                packages: group.iter().map(|at| sizes[*at].0).collect(),
+                download_bytes: group.iter().map(|at| sizes[*at].1).sum(),
+            });
+        }
         Self {
             environment: &environment.name,
             platform: &environment.platform,
@@ -88,6 +110,7 @@ impl<'a> Report<'a> {
             download_bytes: packages.iter().filter_map(|package| package.bytes).sum(),
             unknown_sizes: packages.iter().filter(|package| package.bytes.is_none()).count(),
             packages,
+            layers,
         }
     }
 
@@ -99,11 +122,12 @@ impl<'a> Report<'a> {
         };
         writeln!(
             out,
-            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}",
+            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}, {} layers",
             self.environment,
             self.platform,
             self.packages.len(),
-            self.download_bytes
+            self.download_bytes,
+            self.layers.len()
         )?;
         let width = |text: fn(&Package<'a>) -> usize| self.packages.iter().map(text).max().unwrap_or(0);
         let (name, version) = (width(|package| package.name.len()), width(|package| package.version.len()));
@@ -112,8 +136,8 @@ impl<'a> Report<'a> {
             let bytes = package.bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
             writeln!(
                 out,
-                "{:name$}  {:version$}  {:build$}  {bytes:>12}",
-                package.name, package.version, package.build
+                "{:name$}  {:version$}  {:build$}  {bytes:>12}  layer {}",
+                package.name, package.version, package.build, package.layer
             )?;
         }
         Ok(())
