@@ -326,8 +326,10 @@ fn an_interrupted_fetch_leaves_nothing() {
     web.set("/x", vec![Answer::Silence(Duration::from_secs(60))]);
     let digest = Digest::of(b"x").hex();
     let arguments = ["fetch", &web.url("/x"), "--sha256", &digest, "--size", "1", "--out", out.to_str().unwrap()];
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_pixi-image")).args(arguments).stderr(Stdio::null()).spawn().unwrap();
+    // Whoever runs the tests in the background has them ignore SIGINT.
+    let mut command = Command::new("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_pixi-image")]).args(arguments);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     while web.asked().is_empty() {
         std::thread::sleep(Duration::from_millis(20));
     }
