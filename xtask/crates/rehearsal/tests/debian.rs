@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pixi_image::config::Config;
 use pixi_image::progress::Silent;
 use rattler_conda_types::{MatchSpec, ParseStrictness, RepoData};
 use rehearsal::cache::Cache;
@@ -163,7 +164,7 @@ mod installer {
         );
         fs::write(place("pixi.toml"), text).unwrap();
         let manifest = manifest::read(&place("pixi.toml")).unwrap();
-        let options = solve::Options { cache: &place("cache"), offline: false };
+        let options = solve::Options { cache: &place("cache"), offline: false, config: Config::none() };
         fs::write(place("pixi.lock"), solve::solve(&manifest, &options, &Silent).unwrap()).unwrap();
 
         let request = build::Request {
@@ -180,6 +181,7 @@ mod installer {
             created: None,
             jobs: NonZeroUsize::MIN,
             offline: false,
+            config: Config::default(),
         };
         build(&request, &Store::at(place("cache")), &Silent).unwrap();
         let unpacked = rootfs::prepare(&place("oracle.oci.tar"), &place("cache"), &Silent).unwrap();
