@@ -465,6 +465,7 @@ fn topics_are_listed_and_explained() {
     let repository = Repository::new("explain");
     let topics = repository.xtask(&["explain"]).stdout();
     assert!(topics.contains("\ntraps  Traps of the lesson's recipes\n"), "{topics}");
+    assert!(topics.contains("\nedit   What edit writes into pixi.toml\n"), "{topics}");
     let traps = repository.xtask(&["explain", "traps"]).stdout();
     assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
     repository.xtask(&["explain", "everything"]).ends(2);

@@ -521,3 +521,14 @@ e = ''' # no ' '''' # five"##;
     assert!(Document::parse(text).is_ok());
     assert_eq!(comments::comments(text), ["# one", "# two", "# three", "# four", "# five"]);
 }
+
+#[test]
+fn what_is_explained_is_what_an_edit_writes() {
+    let explained = lesson::text("explain/edit.md").unwrap();
+    let (legacy, rich) = explained.split_once("\n## Two styles\n").unwrap();
+    for (text, style) in [(legacy, PlatformStyle::Legacy), (rich, PlatformStyle::Rich)] {
+        let written = edited(start(), in_style(style)).text;
+        let shown: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        assert!(shown.len() >= 3 && shown.iter().all(|line| written.contains(line)), "{shown:?} in {written}");
+    }
+}
