@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use pixi_image::install::{self, Request};
 use pixi_image::manifest::{self, Manifest, ManifestEnvironment, Target};
 use pixi_image::model::Environment;
+use pixi_image::solve::{self, Checked};
 use pixi_image::store::Store;
-use pixi_image::{lock, publish, solve};
+use pixi_image::{lock, publish};
 use toml::de::{DeTable, DeValue};
 
 use super::machine::Machine;
@@ -123,20 +125,22 @@ impl Workspace {
             return Ok(());
         }
         if usage == LockUsage::Locked || path.exists() {
-            let unmet = solve::check(&self.manifest, &path)?;
+            let Checked { unmet, unchecked } = solve::check(&self.manifest, &path, Timestamp::now())?;
+            for remark in &unchecked {
+                report::line(&format!(" WARN {remark}"));
+            }
             if unmet.is_empty() {
                 return Ok(());
             }
             if usage == LockUsage::Locked {
-                let list: Vec<_> = unmet.iter().map(|unmet| format!("    {unmet}")).collect();
                 bail!(
                     "lock-file not up-to-date with the workspace:\n{}\n  hint: run `pixi lock` where the workspace is \
                      edited, and build again",
-                    list.join("\n")
+                    Checked::lines(&unmet)
                 );
             }
         }
-        let options = solve::Options { cache: store.root(), offline: false };
+        let options = solve::Options { cache: store.root(), offline: false, now: Timestamp::now() };
         let text = solve::solve(&self.manifest, &options, &Lines)?;
         publish::write(&path, text.as_bytes(), 0o644)?;
         Ok(())
