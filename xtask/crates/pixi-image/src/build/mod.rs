@@ -23,6 +23,7 @@ use crate::pack::{Compressors, PackFile};
 use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
+use crate::solve;
 use crate::source::base::{Base, BaseReference};
 use crate::store::Store;
 
@@ -105,6 +106,10 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
 
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
+    let now = jiff::Timestamp::now();
+    if let Some(unchecked) = solve::require_satisfied(&request.manifest, &request.lock, &request.environment, now)? {
+        progress.warn(&unchecked);
+    }
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
     let architecture = architecture(environment.subdir)?;
     let prefix = Prefix::of_environment(&environment.name);
