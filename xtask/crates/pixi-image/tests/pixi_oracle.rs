@@ -9,6 +9,8 @@ mod channel;
 #[allow(dead_code)]
 #[path = "support/locks.rs"]
 mod locks;
+#[path = "support/manifests.rs"]
+mod manifests;
 #[allow(dead_code)]
 #[path = "support/web.rs"]
 mod web;
@@ -19,23 +21,43 @@ use std::process::{Command, ExitCode, Output};
 use libtest_mimic::{Arguments, Completion, Trial};
 use locks::{CASES, Case};
 use pixi_image::model::PIXI_VERSION;
+use proptest::test_runner::{Config, TestRunner};
 use web::Web;
 
 const VARIABLE: &str = "PIXI_IMAGE_TEST_PIXI";
 
 fn main() -> ExitCode {
     let pixi = find();
-    let trials = CASES.iter().map(|case| {
+    let trial = |name: &str, run: Box<dyn FnOnce(&Path) + Send>| {
         let pixi = pixi.clone();
-        Trial::ignorable_test(case.name, move || match pixi {
-            Err(reason) => Ok(Completion::ignored_with(reason)),
-            Ok(pixi) => {
-                Bench::new(case, &pixi).run();
-                Ok(Completion::Completed)
-            }
+        Trial::ignorable_test(name, move || {
+            Ok(match pixi {
+                Err(reason) => Completion::ignored_with(reason),
+                Ok(pixi) => {
+                    run(&pixi);
+                    Completion::Completed
+                }
+            })
         })
+    };
+    let mut trials: Vec<_> =
+        CASES.iter().map(|case| trial(case.name, Box::new(|pixi| Bench::new(case, pixi).run(case)))).collect();
+    trials.push(trial("any_lock_of_ours_is_taken", Box::new(any_lock)));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Manifests as they come; those that nobody can solve say nothing.
+fn any_lock(pixi: &Path) {
+    let bench = Bench::new(&CASES[0], pixi);
+    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&manifests::any_manifest(), |written| {
+        bench.write(&locks::addressed(&written.text(), &bench.web));
+        if bench.ours(&[]).status.success() {
+            bench.take_as_it_is();
+        }
+        Ok(())
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    result.unwrap();
 }
 
 /// The place of a pixi of our version, or why there is none.
@@ -59,19 +81,21 @@ fn find() -> Result<PathBuf, String> {
 
 /// A workspace of ours, and channels on loopback.
 struct Bench<'a> {
-    case: &'a Case,
     pixi: &'a Path,
     directory: tempfile::TempDir,
-    _web: Web,
+    web: Web,
 }
 
 impl<'a> Bench<'a> {
-    fn new(case: &'a Case, pixi: &'a Path) -> Self {
-        let (directory, web) = (tempfile::tempdir().unwrap(), Web::start());
-        let manifest = case.prepare(&web, directory.path());
-        std::fs::create_dir(directory.path().join("w")).unwrap();
-        std::fs::write(directory.path().join("w/pixi.toml"), manifest).unwrap();
-        Self { case, pixi, directory, _web: web }
+    fn new(case: &Case, pixi: &'a Path) -> Self {
+        let bench = Self { pixi, directory: tempfile::tempdir().unwrap(), web: Web::start() };
+        std::fs::create_dir(bench.directory.path().join("w")).unwrap();
+        bench.write(&case.prepare(&bench.web, bench.directory.path()));
+        bench
+    }
+
+    fn write(&self, manifest: &str) {
+        std::fs::write(self.directory.path().join("w/pixi.toml"), manifest).unwrap();
     }
 
     /// A program in the workspace, that sees nothing of this machine's configuration and finds a GPU.
@@ -98,13 +122,18 @@ impl<'a> Bench<'a> {
         std::fs::read_to_string(self.directory.path().join("w/pixi.lock")).unwrap()
     }
 
-    fn run(&self) {
-        done("pixi-image lock", &self.ours(&[]));
+    fn take_as_it_is(&self) {
         let lock = self.lock();
         done("pixi lock --check", &self.pixi(&["lock", "--check"]));
         assert_eq!(self.lock(), lock, "pixi changed it while it checked");
+    }
+
+    fn run(&self, case: &Case) {
+        done("pixi-image lock", &self.ours(&[]));
+        let lock = self.lock();
+        self.take_as_it_is();
         if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-            for environment in self.case.install {
+            for environment in case.install {
                 done("pixi install --locked", &self.pixi(&["install", "--locked", "--environment", environment]));
             }
         }
@@ -115,7 +144,7 @@ impl<'a> Bench<'a> {
         done("pixi lock", &self.pixi(&["lock"]));
         done("pixi-image lock --check", &self.ours(&["--check"]));
         let (theirs, ours) = (packages(&self.lock()), packages(&lock));
-        assert_eq!(theirs != ours, self.case.pixi_ignores, "pixi takes {theirs:#?}\nours took {ours:#?}");
+        assert_eq!(theirs != ours, case.pixi_ignores, "pixi takes {theirs:#?}\nours took {ours:#?}");
     }
 }
 

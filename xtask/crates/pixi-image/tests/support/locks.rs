@@ -28,13 +28,17 @@ impl Case {
         extra().serve_at(web, "/extra");
         let local = directory.join("local");
         main().write(&local);
-        let manifest = self.manifest.replace("{main}", &web.url("/main")).replace("{extra}", &web.url("/extra"));
-        manifest.replace("{local}", &format!("file://{}", local.display()))
+        addressed(self.manifest, web).replace("{local}", &format!("file://{}", local.display()))
     }
 }
 
+/// A manifest with the addresses of both channels.
+pub fn addressed(manifest: &str, web: &Web) -> String {
+    manifest.replace("{main}", &web.url("/main")).replace("{extra}", &web.url("/extra"))
+}
+
 /// The channel that is asked first.
-fn main() -> Channel {
+pub fn main() -> Channel {
     let old = json!({"noarch": "generic", "timestamp": 1_600_000_000_000_u64});
     let limits = json!({"noarch": "generic", "constrains": ["lib <3"], "license": "MIT"});
     let newer_build = json!({"noarch": "generic", "build_number": 1});
@@ -61,7 +65,7 @@ fn main() -> Channel {
 }
 
 /// The channel that is asked after it.
-fn extra() -> Channel {
+pub fn extra() -> Channel {
     Channel::default()
         .package_with("noarch", "both-2.0-extra_0", &[], generic())
         .package_with("noarch", "lib-9.0-extra_0", &[], generic())
