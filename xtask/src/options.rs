@@ -22,7 +22,7 @@ pub struct Options {
     /// Environment of pixi.toml that goes into the image
     #[arg(long = "env", value_name = "NAME", default_value = "gpu", global = true, value_parser = environment_name)]
     pub environment: String,
-    /// Program that builds, tests and runs images
+    /// Program that builds, tests and runs images; `native` solves, too
     #[arg(long, value_name = "ENGINE", default_value = "auto", global = true)]
     pub engine: String,
     /// Where packages and the base image come from

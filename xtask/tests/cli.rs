@@ -296,6 +296,47 @@ fn a_broken_manifest_is_named_with_its_place_and_left_alone() {
 }
 
 #[test]
+fn pixi_solves_where_it_is_unless_ours_is_asked_for_and_one_line_says_which() {
+    let lock = |repository: &Repository, more: &[&str]| {
+        let run = repository.xtask(&[&["lock", "--source", "conda-forge"], more].concat());
+        let said = run.ends(0).stderr().lines().find(|line| line.starts_with("Solver: ")).unwrap().to_owned();
+        (said, repository.calls().concat())
+    };
+    let ours = "pixi-image lock --manifest cuda-exercise/pixi.toml --out cuda-exercise/pixi.lock";
+    let without = Repository::new("lock-without-pixi");
+    assert_eq!(lock(&without, &[]), ("Solver: pixi-image (pixi is not installed).".to_owned(), ours.to_owned()));
+    let with = Repository::new("lock-with-pixi").with_tool("pixi");
+    with.write("cuda-exercise/pixi.lock", "");
+    let pixis = "pixi lock --manifest-path cuda-exercise/pixi.toml";
+    assert_eq!(lock(&with, &[]), ("Solver: pixi (it is installed).".to_owned(), pixis.to_owned()));
+    assert_eq!(lock(&with, &["--engine", "docker"]).1, pixis, "who builds images is another question");
+    assert_eq!(lock(&with, &["--check"]).1, format!("{pixis} --check"));
+    let (said, asked) = lock(&with, &["--engine", "native"]);
+    assert_eq!((said.as_str(), asked.as_str()), ("Solver: pixi-image (--engine native).", ours));
+    assert_eq!(lock(&with, &["--engine", "native", "--check"]).1, format!("{ours} --check"));
+    let (said, asked) = lock(&with, &["--offline"]);
+    assert_eq!(said, "Solver: pixi-image (it can do without the network).");
+    assert_eq!(asked, format!("{ours} --offline"));
+}
+
+#[test]
+fn a_recipe_is_not_begun_with_a_lock_that_has_fallen_behind() {
+    let repository = Repository::new("fallen-behind").online().with_tool("docker");
+    for step in [&["fetch"][..], &["edit"], &["lock"], &["recipe", "docker"]] {
+        repository.xtask(&[step, &["--source", "conda-forge"]].concat()).ends(0);
+    }
+    repository.calls();
+    repository.write("programs/fail-lock", "");
+    let run = repository.xtask(&["build", "docker", "--source", "conda-forge", "--env", "cpu"]);
+    assert!(run.ends(1).stderr().contains("error: lock cannot\n"), "{}", run.stderr());
+    let calls = repository.calls();
+    let check =
+        "pixi-image lock --check --environment cpu --manifest cuda-exercise/pixi.toml --out cuda-exercise/pixi.lock";
+    assert_eq!(calls.last().map(String::as_str), Some(check), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.contains(" build ")), "{calls:?}");
+}
+
+#[test]
 fn what_is_missing_is_named_with_the_command_that_makes_it() {
     let repository = Repository::new("missing");
     let error = |arguments: &[&str]| repository.xtask(arguments).ends(1).stderr();
@@ -468,5 +509,7 @@ fn topics_are_listed_and_explained() {
     assert!(topics.contains("\nedit   What edit writes into pixi.toml\n"), "{topics}");
     let traps = repository.xtask(&["explain", "traps"]).stdout();
     assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
+    let lock = repository.xtask(&["explain", "lock"]).stdout();
+    assert!(lock.contains("\n## Does the lock still fit?\n"), "{lock}");
     repository.xtask(&["explain", "everything"]).ends(2);
 }

@@ -8,7 +8,7 @@ use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Row, Step, Task};
-use crate::steps::run;
+use crate::steps::{lock, run};
 
 /// The step.
 pub struct Build;
@@ -104,6 +104,10 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<
     let (cx, workspace) = (session.cx, &session.workspace);
     if cx.options.base.is_none() && session.is_rehearsal() {
         session.require(&session.rehearsal.base(), "rehearse")?;
+    }
+    // The native engine looks by itself.
+    if engine.follows_recipe() {
+        lock::require_satisfied(session)?;
     }
     let mut outputs = Vec::new();
     let mut aliases = Vec::new();

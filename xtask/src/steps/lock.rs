@@ -9,6 +9,11 @@ use crate::session::Session;
 use crate::stamp::Input;
 use crate::step::{Row, Step, Task};
 
+/// pixi itself.
+const PIXI: &str = "pixi";
+/// The engine that has a solver of its own, beside `auto`; to the others `--engine` says nothing about locks.
+const NATIVE: &str = "native";
+
 /// The step.
 pub struct Lock;
 
@@ -74,16 +79,36 @@ impl Step for Lock {
     }
 }
 
-/// Who solves, and the command for it: pixi where it is installed, else pixi-image.
+/// Who solves, and the command for it; one line says which and why.
 fn command(session: &Session<'_>) -> Result<(&'static str, CommandLine)> {
     let (cx, workspace) = (session.cx, &session.workspace);
     session.require(&workspace.manifest(), "edit")?;
     let manifest = cx.typed(&workspace.manifest());
-    // The served channel is ours alone, so the rehearsal stays with our own solver.
-    if !session.is_rehearsal() && cx.on_path("pixi") {
-        return Ok(("pixi", CommandLine::new("pixi").arg("lock").option("--manifest-path", manifest)));
+    let ours = if cx.options.engine == NATIVE {
+        Some("--engine native")
+    } else if session.is_rehearsal() {
+        Some("the rehearsal's channel is for this workspace alone")
+    } else if cx.options.offline {
+        Some("it can do without the network")
+    } else {
+        (!cx.on_path(PIXI)).then_some("pixi is not installed")
+    };
+    let engine = if ours.is_some() { Program::PixiImage.name() } else { PIXI };
+    cx.ui.aside(format_args!("Solver: {engine} ({}).", ours.unwrap_or("it is installed")));
+    if ours.is_none() {
+        return Ok((engine, CommandLine::new(PIXI).arg("lock").option("--manifest-path", manifest)));
     }
     let line = session.programs.command(Program::PixiImage)?.arg("lock").option("--manifest", manifest);
     let line = line.option("--out", cx.typed(&workspace.lock()));
-    Ok((Program::PixiImage.name(), if session.is_offline() { line.arg("--offline") } else { line }))
+    Ok((engine, if session.is_offline() { line.arg("--offline") } else { line }))
+}
+
+/// Fails if the environment of the lock does not satisfy the manifest. pixi says so within a recipe, but only after its
+/// downloads.
+pub fn require_satisfied(session: &Session<'_>) -> Result<()> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    let line = session.programs.command(Program::PixiImage)?.args(["lock", "--check"]);
+    let line = line.option("--environment", &cx.options.environment);
+    let line = line.option("--manifest", cx.typed(&workspace.manifest()));
+    cx.execute(&line.option("--out", cx.typed(&workspace.lock())))
 }

@@ -28,6 +28,7 @@ esac
 while [ $# -gt 0 ]; do
     case $1 in
     --) break ;;
+    --check) exit 0 ;;
     --out) mkdir -p "${2%/*}"; echo "made by $command" >"$2" ;;
     --oci | --sif) mkdir -p "${2%/*}"; echo "$$ $1" >"$2"; printf '%s\tsha256:00\t%s\t12000000\n' "${1#--}" "$2" ;;
     esac
@@ -84,6 +85,14 @@ impl Repository {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         repository
+    }
+
+    /// A tool that this machine seems to have: it notes what it was asked, and is content.
+    pub fn with_tool(self, name: &str) -> Self {
+        let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
+        let path = self.write(&format!("tools/{name}"), &script);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
     }
 
     /// Everything on the network answers.

@@ -2,12 +2,14 @@
 
 mod check;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rattler_conda_types::{Channel, MatchSpec, PackageName, RepoDataRecord, Subdir};
-use rattler_lock::{LockFile, PlatformData, PlatformName, SolveOptions};
+use rattler_lock::{LockFile, PlatformData, PlatformName, PypiPrereleaseMode, SolveOptions};
 use rattler_repodata_gateway::fetch::{CacheAction, FetchRepoDataError};
 use rattler_repodata_gateway::{ChannelConfig, Gateway, GatewayError, RepoData, SourceConfig};
 use rattler_solve::{SolveError as Unsolvable, SolverImpl, SolverTask, resolvo};
@@ -15,11 +17,11 @@ use url::Url;
 
 use crate::config::{Config, RepodataKinds};
 use crate::http::{self, Client, HttpError};
-use crate::manifest::{Manifest, ManifestEnvironment, Requirement, Target};
+use crate::manifest::{Manifest, ManifestEnvironment, ManifestError, Requirement, Target};
 use crate::progress::Progress;
 use crate::secrets;
 
-pub use check::{Unmet, check, row_name};
+pub use check::{CheckError, Checked, Remark, check, require_satisfied, row_name};
 
 /// Attempts to read a channel whose answers are cut short. Answers that are none are asked for again by the client.
 const ATTEMPTS: u32 = 3;
@@ -35,6 +37,8 @@ pub struct Options<'a> {
     pub offline: bool,
     /// How channels are reached.
     pub config: &'a Config,
+    /// The time from which `exclude-newer` counts ages.
+    pub now: Timestamp,
 }
 
 /// Why there is no new lock.
@@ -43,6 +47,9 @@ pub enum SolveError {
     /// Nothing can be downloaded at all.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The manifest asks for something that cannot be locked here.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// A channel does not answer, or is none.
     #[error("cannot read the channel {url}: {reason}{hint}")]
     Channel {
@@ -82,12 +89,15 @@ fn indented(text: &str) -> String {
 
 /// Solves a manifest into the text of a lock, version 7. The same manifest and channels give the same text.
 pub fn solve(manifest: &Manifest, options: &Options<'_>, progress: &dyn Progress) -> Result<String, SolveError> {
+    if let Some(refusal) = manifest.environments.iter().find_map(|environment| environment.refused.first()) {
+        return Err(ManifestError::Refused { refusal: refusal.clone() }.into());
+    }
     let channels = Channels::open(options)?;
     let mut solved = Vec::new();
     for environment in &manifest.environments {
         for target in &environment.targets {
             progress.phase(&format!("solve {} for {}", environment.name, target.platform.name));
-            solved.push(solve_target(&channels, environment, target)?);
+            solved.push(solve_target(&channels, environment, target, options.now)?);
         }
     }
     write(manifest, solved)
@@ -195,10 +205,22 @@ struct Solved {
     records: Vec<RepoDataRecord>,
 }
 
-fn solve_target(channels: &Channels, environment: &ManifestEnvironment, target: &Target) -> Result<Solved, SolveError> {
-    let requirements: Vec<&Requirement> = target.requirements.iter().chain(&target.group_requirements).collect();
-    let specs: Vec<MatchSpec> = requirements.iter().map(|requirement| requirement.spec.clone()).collect();
-    let repodata = channels.query(&environment.channels, target.platform.subdir, &specs)?;
+fn solve_target(
+    channels: &Channels,
+    environment: &ManifestEnvironment,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Solved, SolveError> {
+    let wanted = target.group.as_ref().unwrap_or(&target.own);
+    let specs = |requirements: &[Requirement]| requirements.iter().map(|one| one.spec.clone()).collect::<Vec<_>>();
+    let solved =
+        |records| Solved { environment: environment.name.clone(), platform: target.platform.name.clone(), records };
+    if wanted.requirements.is_empty() {
+        return Ok(solved(Vec::new()));
+    }
+    let (requirements, constraints) = (specs(&wanted.requirements), specs(&wanted.constraints));
+    let asked: Vec<_> = requirements.iter().chain(&constraints).cloned().collect();
+    let repodata = channels.query(&environment.channels, target.platform.subdir, &asked)?;
     // Records arrive in any order; the solver's choice must not hang on it.
     let available = repodata.iter().map(|source| {
         let mut records: Vec<&RepoDataRecord> = source.iter().collect();
@@ -206,17 +228,37 @@ fn solve_target(channels: &Channels, environment: &ManifestEnvironment, target: 
         records
     });
     let mut task: SolverTask<'_, _> = available.collect();
-    task.virtual_packages = target.platform.virtual_packages.iter().map(|package| package.generic()).collect();
-    task.specs = specs;
-    task.channel_priority = environment.channel_priority;
-    let mut records = match resolvo::Solver.solve(task) {
+    task.virtual_packages = target.platform.for_solver();
+    task.excluded_candidates = elsewhere(&asked, &repodata);
+    task.specs = requirements;
+    task.constraints = constraints;
+    task.channel_priority = environment.group_choice.channel_priority;
+    task.strategy = environment.group_choice.strategy;
+    task.exclude_newer = environment.group_choice.exclude_newer.solver(now);
+    let records = match resolvo::Solver.solve(task) {
         Ok(result) => result.records,
         Err(error) => return Err(unsolvable(environment, target, &repodata, error)),
     };
-    if !target.group_requirements.is_empty() {
-        records = needed(&target.requirements, records);
+    Ok(solved(if target.group.is_some() { needed(&target.own.requirements, records) } else { records }))
+}
+
+/// The solver looks neither at the subdir nor at the file name of a spec.
+fn elsewhere(specs: &[MatchSpec], repodata: &[RepoData]) -> HashMap<Url, Arc<str>> {
+    let reason: Arc<str> = "it is another file than the one that pixi.toml names".into();
+    let mut excluded = HashMap::new();
+    for spec in specs.iter().filter(|spec| spec.subdir.is_some() || spec.file_name.is_some()) {
+        let records = repodata.iter().flat_map(RepoData::iter);
+        let others =
+            records.filter(|record| spec.name.matches(&record.package_record.name) && !is_of_place(spec, record));
+        excluded.extend(others.map(|record| (record.url.clone(), reason.clone())));
     }
-    Ok(Solved { environment: environment.name.clone(), platform: target.platform.name.clone(), records })
+    excluded
+}
+
+/// Whether a record lies where a spec says, as far as it does.
+fn is_of_place(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
+    spec.subdir.as_ref().is_none_or(|subdir| *subdir == record.package_record.subdir)
+        && spec.file_name.as_ref().is_none_or(|name| *name == record.identifier.to_file_name())
 }
 
 fn unsolvable(
@@ -230,10 +272,11 @@ fn unsolvable(
         .flat_map(|source| source.iter())
         .map(|record| record.package_record.name.as_normalized())
         .collect();
-    let missing: Vec<_> = target
+    let wanted = target.group.as_ref().unwrap_or(&target.own);
+    let missing: Vec<_> = wanted
         .requirements
         .iter()
-        .filter(|requirement| !offered.contains(requirement.spec.name.to_string().to_lowercase().as_str()))
+        .filter(|requirement| !offered.contains(requirement.name().as_str()))
         .map(|requirement| format!("`{}` ({})", requirement.text, requirement.place))
         .collect();
     let hint = if missing.is_empty() {
@@ -252,9 +295,15 @@ fn unsolvable(
 
 /// The packages that requirements need, directly or not.
 fn needed(requirements: &[Requirement], records: Vec<RepoDataRecord>) -> Vec<RepoDataRecord> {
+    let reached = reached(requirements, &records);
+    records.into_iter().filter(|record| reached.contains(record.package_record.name.as_normalized())).collect()
+}
+
+/// The names of what requirements need among some packages, directly or not.
+fn reached(requirements: &[Requirement], records: &[RepoDataRecord]) -> BTreeSet<String> {
     let by_name: BTreeMap<&str, &RepoDataRecord> =
         records.iter().map(|record| (record.package_record.name.as_normalized(), record)).collect();
-    let mut wanted: Vec<String> = requirements.iter().map(|r| r.spec.name.to_string().to_lowercase()).collect();
+    let mut wanted: Vec<String> = requirements.iter().map(Requirement::name).collect();
     let mut reached = BTreeSet::new();
     while let Some(name) = wanted.pop() {
         let Some(record) = by_name.get(name.as_str()) else { continue };
@@ -263,7 +312,27 @@ fn needed(requirements: &[Requirement], records: Vec<RepoDataRecord>) -> Vec<Rep
             wanted.extend(depends.map(|spec| PackageName::normalized_name_from_matchspec_str(spec).into_owned()));
         }
     }
-    records.into_iter().filter(|record| reached.contains(record.package_record.name.as_normalized())).collect()
+    reached
+}
+
+/// As the lock holds it; the manifest has made sure that the mode is one of pixi's words.
+fn prerelease_mode(environment: &ManifestEnvironment) -> PypiPrereleaseMode {
+    match environment.prerelease.as_deref() {
+        Some("disallow") => PypiPrereleaseMode::Disallow,
+        Some("allow") => PypiPrereleaseMode::Allow,
+        Some("if-necessary") => PypiPrereleaseMode::IfNecessary,
+        Some("explicit") => PypiPrereleaseMode::Explicit,
+        _ => PypiPrereleaseMode::IfNecessaryOrExplicit,
+    }
+}
+
+/// What pixi compares with the lock: the environment's own words, though a solve group decides by all of its own.
+fn solve_options(environment: &ManifestEnvironment) -> SolveOptions {
+    SolveOptions {
+        strategy: environment.choice.strategy,
+        channel_priority: environment.choice.channel_priority,
+        pypi_prerelease_mode: prerelease_mode(environment),
+    }
 }
 
 fn write(manifest: &Manifest, solved: Vec<Solved>) -> Result<String, SolveError> {
@@ -283,8 +352,7 @@ fn write(manifest: &Manifest, solved: Vec<Solved>) -> Result<String, SolveError>
         let urls =
             environment.channels.iter().map(|channel| secrets::without_credentials(channel.base_url.url()).to_string());
         builder.set_channels(&environment.name, urls);
-        let channel_priority = environment.channel_priority;
-        builder.set_options(&environment.name, SolveOptions { channel_priority, ..SolveOptions::default() });
+        builder.set_options(&environment.name, solve_options(environment));
         for target in &environment.targets {
             builder.add_environment_platform(&environment.name, &target.platform.name).map_err(|error| fail(&error))?;
         }

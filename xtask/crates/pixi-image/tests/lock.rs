@@ -3,6 +3,9 @@
 #[path = "support/channel.rs"]
 mod channel;
 #[allow(dead_code)] // each test uses its part of it
+#[path = "support/locks.rs"]
+mod locks;
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/web.rs"]
 mod web;
 
@@ -10,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use channel::{Channel, exercise};
+use locks::CASES;
 use pixi_image::lock;
 use pixi_image::model::LockedPackage;
 use web::{Answer, Web};
@@ -250,10 +254,7 @@ fn rich_platforms_are_rows_of_the_lock() {
 fn a_channel_may_be_a_directory() {
     let channel = Channel::exercise();
     let bench = Bench::new(&channel, |_| exercise("./local"));
-    for subdir in ["noarch", "linux-64", "osx-arm64", "win-64"] {
-        std::fs::create_dir_all(bench.path("local").join(subdir)).unwrap();
-        std::fs::write(bench.path("local").join(subdir).join("repodata.json"), channel.repodata(subdir)).unwrap();
-    }
+    channel.write(&bench.path("local"));
     bench.locked();
     assert_eq!(bench.check(), "");
     let read = lock::read(&bench.path("pixi.lock"), "cpu", "linux-64").unwrap();
@@ -298,4 +299,108 @@ fn a_manifest_that_is_not_there_or_broken_is_told_by_name() {
     let said = stderr(&bench.lock(&[]));
     assert!(said.contains("no manifest at pixi.toml"), "{said}");
     assert!(!Path::new(&bench.path("pixi.lock")).exists());
+}
+
+#[test]
+fn all_that_can_be_said_is_locked_as_expected_and_once_more_to_the_same_bytes() {
+    for case in CASES {
+        let bench = Bench { directory: tempfile::tempdir().unwrap(), web: Web::start() };
+        bench.write(&case.prepare(&bench.web, bench.directory.path()));
+        bench.locked();
+        let lock = bench.lock_text();
+        for (environment, platform, expected) in case.picks {
+            assert_eq!(bench.names(environment, platform), *expected, "{}: {environment} for {platform}", case.name);
+        }
+        assert_eq!(bench.check(), "", "{}", case.name);
+        bench.locked();
+        assert_eq!(bench.lock_text(), lock, "{}", case.name);
+    }
+}
+
+const WHEELS: &str = "[workspace]\nchannels = [\"{}\"]\nplatforms = [\"linux-64\"]\n[dependencies]\npython = \"3.12.*\"\n\
+                      [feature.w.pypi-dependencies]\nrequests = \"*\"\n[environments]\nw = [\"w\"]\n";
+
+#[test]
+fn what_cannot_be_locked_is_refused_before_any_channel_is_asked_and_a_check_says_what_it_cannot_tell() {
+    let bench = Bench::new(&Channel::exercise(), |url| WHEELS.replace("{}", url).replace("w = [\"w\"]", ""));
+    bench.locked();
+    let lock = bench.lock_text();
+    let python = lock.find("  default:").unwrap();
+    let section = &lock[python..lock.find("packages:\n- conda").unwrap()];
+    std::fs::write(
+        bench.path("pixi.lock"),
+        lock.replacen(section, &format!("{section}{}", section.replace("default", "w")), 1),
+    )
+    .unwrap();
+    bench.write(&WHEELS.replace("{}", &bench.web.url("/channel")));
+    let asked = bench.web.asked().len();
+    let said = stderr(&bench.lock(&[]));
+    assert!(
+        said.contains("pixi.toml:6:12: `feature.w.pypi-dependencies` is not supported: packages from PyPI"),
+        "{said}"
+    );
+    assert!(said.contains("hint: lock with pixi itself (`pixi lock`); `build` takes its lock"), "{said}");
+    assert_eq!(bench.web.asked().len(), asked);
+
+    let said = bench.check();
+    assert!(said.contains("could not be compared with all of pixi.toml; what could be, fits:"), "{said}");
+    assert!(said.contains("environment `w`: its packages from PyPI are not checked, for pixi.toml:6:12: "), "{said}");
+    let one = |name: &str| bench.lock(&["--check", "--environment", name]);
+    assert_eq!(stderr(&one("default")), "");
+    let output = one("w");
+    assert!(
+        output.status.success()
+            && stderr(&output).starts_with("warning: pixi.lock, environment `w`: its packages from")
+    );
+    // The conda packages beside them are compared all the same.
+    bench.write(&bench.manifest().replace("3.12.*", "3.13.*"));
+    let output = one("w");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("environment `w` for linux-64: `python 3.13.*` (pixi.toml:5:1) is not met"), "{said}");
+    bench.write(&bench.manifest().replace("[feature.w.pypi-dependencies]", "[feature.w.whatever]"));
+    let output = one("w");
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("pixi.lock was not compared with its manifest: pixi.toml:6:12: `feature.w.whatever`"),
+        "{said}"
+    );
+    bench.write("nonsense");
+    assert_eq!(one("w").status.code(), Some(1));
+}
+
+#[test]
+fn a_lock_is_compared_with_how_it_would_be_solved_and_how_old_packages_may_be() {
+    let manifest = |url: &str| {
+        format!(
+            "[workspace]\nchannels = [\"{url}\"]\nplatforms = [\"linux-64\"]\n[dependencies]\npytorch-cpu = \"*\"\n"
+        )
+    };
+    let bench = Bench::new(&Channel::exercise(), manifest);
+    bench.locked();
+    let manifest = bench.manifest();
+    for (line, expected) in [
+        ("channel-priority = \"disabled\"", "environment `default`: it is locked with another channel priority"),
+        ("solve-strategy = \"lowest\"", "environment `default`: it is locked with another solve strategy"),
+        ("pypi-options = { prerelease-mode = \"allow\" }", "it is locked with another prerelease mode of PyPI"),
+        (
+            "exclude-newer = \"2023-01-01\"",
+            "for linux-64: pytorch 2.8.0 was made at 2023-11-14T22:13:20Z, and `exclude-newer` takes nothing after \
+             2023-01-02T00:00:00Z",
+        ),
+        ("[constraints]\npython = \"<3\"", "`python <3` (pixi.toml:5:1) is not met: locked is 3.12.1 0_cpython"),
+        ("requires-pixi = \">=99\"", "`workspace.requires-pixi` asks for pixi >=99"),
+    ] {
+        bench.write(&manifest.replace("[dependencies]", &format!("{line}\n[dependencies]")));
+        let said = bench.check();
+        assert!(said.contains(expected), "{expected}\n{said}");
+    }
+    for line in
+        ["exclude-newer = \"1d\"", "[constraints]\npython = \"<4\"\nabsent = \"<1\"", "requires-pixi = \">=0.77\""]
+    {
+        bench.write(&manifest.replace("[dependencies]", &format!("{line}\n[dependencies]")));
+        assert_eq!(bench.check(), "", "{line}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::manifest::ManifestError;
 use crate::pack::{CopyError, PackError};
 use crate::publish::PublishError;
 use crate::registry::RegistryError;
+use crate::solve::CheckError;
 use crate::source::app::AppError;
 use crate::source::base::BaseError;
 use crate::source::conda::CondaError;
@@ -24,6 +25,8 @@ pub enum BuildError {
     Lock(#[from] LockError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(transparent)]

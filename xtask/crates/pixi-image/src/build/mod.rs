@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
 use crate::secrets;
+use crate::solve;
 use crate::source::base::{Base, BaseReference};
 use crate::store::Store;
 
@@ -119,6 +120,10 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
 
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
+    let now = jiff::Timestamp::now();
+    if let Some(unchecked) = solve::require_satisfied(&request.manifest, &request.lock, &request.environment, now)? {
+        progress.warn(&unchecked);
+    }
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
     refuse_secrets(&request.manifest, &files.manifest)?;
     refuse_secrets(&request.lock, &String::from_utf8_lossy(&files.lock))?;

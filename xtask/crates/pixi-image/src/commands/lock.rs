@@ -1,10 +1,13 @@
 //! `pixi-image lock`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use pixi_image::config::Config;
-use pixi_image::{manifest, publish, solve};
+use pixi_image::progress::Progress;
+use pixi_image::solve::{self, Checked};
+use pixi_image::{manifest, publish};
 
 use super::report::{self, Lines};
 use super::{cache, interrupt};
@@ -21,6 +24,9 @@ pub struct Lock {
     /// Solve nothing: exit 1 if the lock does not satisfy the manifest.
     #[arg(long)]
     check: bool,
+    /// Check this environment alone, as `build` does: what cannot be told is said, and no failure.
+    #[arg(long, value_name = "NAME", requires = "check")]
+    environment: Option<String>,
     #[command(flatten)]
     cache: cache::CacheArgs,
     /// Use what is in the cache, however old.
@@ -30,28 +36,47 @@ pub struct Lock {
 
 impl Lock {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let manifest = manifest::read(&self.manifest)?;
         let lock = self.out.unwrap_or_else(|| solve::lock_path(&self.manifest));
-        if self.check {
-            let unmet = solve::check(&manifest, &lock)?;
-            if unmet.is_empty() {
-                return Ok(ExitCode::SUCCESS);
+        if let Some(environment) = &self.environment {
+            if let Some(unchecked) = solve::require_satisfied(&self.manifest, &lock, environment, Timestamp::now())? {
+                Lines.warn(&unchecked);
             }
-            let list: Vec<_> = unmet.iter().map(|unmet| format!("    {unmet}")).collect();
-            anyhow::bail!(
-                "{} does not satisfy {}:\n{}\n  hint: lock anew with `cargo xtask lock`, or `pixi lock`",
-                lock.display(),
-                self.manifest.display(),
-                list.join("\n")
-            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        let manifest = manifest::read(&self.manifest)?;
+        if self.check {
+            check(&manifest, &lock)?;
+            return Ok(ExitCode::SUCCESS);
         }
         interrupt::watch()?;
         let store = self.cache.store()?;
         let config = Config::load(self.manifest.parent())?;
-        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config };
+        let now = Timestamp::now();
+        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now };
         let text = solve::solve(&manifest, &options, &Lines)?;
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is asked is whether all is well; where that cannot be told, it is not.
+fn check(manifest: &manifest::Manifest, lock: &Path) -> anyhow::Result<()> {
+    let Checked { unmet, unchecked } = solve::check(manifest, lock, Timestamp::now())?;
+    if unmet.is_empty() && unchecked.is_empty() {
+        return Ok(());
+    }
+    let (lock, path) = (lock.display(), manifest.path.display());
+    if unmet.is_empty() {
+        anyhow::bail!(
+            "{lock} could not be compared with all of {path}; what could be, fits:\n{}\n  hint: `pixi lock --check` of \
+             pixi itself can tell",
+            Checked::lines(&unchecked)
+        );
+    }
+    let all: Vec<_> = unmet.into_iter().chain(unchecked).collect();
+    anyhow::bail!(
+        "{lock} does not satisfy {path}:\n{}\n  hint: lock anew with `cargo xtask lock`, or `pixi lock`",
+        Checked::lines(&all)
+    );
 }

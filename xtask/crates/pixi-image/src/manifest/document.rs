@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::ManifestError;
+use super::{ManifestError, Refusal, Unsupported};
 
 /// A place in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +55,14 @@ pub struct Node<'a> {
     value: &'a DeValue<'a>,
 }
 
-/// What keys of a table mean. A key in none of the lists is refused, too: the manifest's language grows.
+/// What keys of a table mean. A key in none of the lists is an error: the manifest's language grows.
 pub struct Keys {
     /// Those that are read.
     pub used: &'static [&'static str],
     /// Those that change nothing about what is locked.
     pub harmless: &'static [&'static str],
     /// Those that would change it, and why they are refused.
-    pub refused: &'static [(&'static str, &'static str)],
+    pub refused: &'static [(&'static str, Unsupported)],
 }
 
 /// The tables of a document.
@@ -85,6 +85,11 @@ impl<'a> Table<'a> {
         entries.into_iter().map(|(key, value)| (key.get_ref().to_string(), self.node(key, value))).collect()
     }
 
+    /// Where the document begins: the place of what is not there.
+    pub fn start(&self) -> Place {
+        self.document.place(&(0..0))
+    }
+
     pub fn get(&self, key: &str) -> Option<Node<'a>> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(name, value)| self.node(name, value))
     }
@@ -97,16 +102,23 @@ impl<'a> Table<'a> {
         Node { document: self.document, name, span: key.span(), value: value.get_ref() }
     }
 
-    /// Refuses what is not understood, by name.
-    pub fn check(&self, keys: &Keys) -> Result<(), ManifestError> {
+    /// Notes what is refused, by name. A key that is not known is an error: nobody can say whom it concerns.
+    pub fn check(&self, keys: &Keys, refused: &mut Vec<Refusal>) -> Result<(), ManifestError> {
         for (key, node) in self.entries() {
             if keys.used.contains(&key.as_str()) || keys.harmless.contains(&key.as_str()) || node.is_empty() {
                 continue;
             }
-            let why = keys.refused.iter().find(|(name, _)| *name == key).map(|(_, why)| *why);
-            return Err(node.refused(why.unwrap_or("this key is not known here")));
+            match keys.refused.iter().find(|(name, _)| *name == key) {
+                Some((_, what)) => refused.push(node.refusal(*what)),
+                None => return Err(node.refused("this key is not known here")),
+            }
         }
         Ok(())
+    }
+
+    /// Checks a table in which nothing is merely noted: each key is read, or an error.
+    pub fn only(&self, used: &'static [&'static str]) -> Result<(), ManifestError> {
+        self.check(&Keys { used, harmless: &[], refused: &[] }, &mut Vec::new())
     }
 }
 
@@ -115,8 +127,12 @@ impl<'a> Node<'a> {
         self.document.place(&self.span)
     }
 
-    pub fn refused(&self, why: &str) -> ManifestError {
-        ManifestError::Refused { place: self.place(), key: self.name.clone(), why: why.to_owned() }
+    pub fn refusal(&self, what: Unsupported) -> Refusal {
+        Refusal { place: self.place(), key: self.name.clone(), what }
+    }
+
+    pub fn refused(&self, why: &'static str) -> ManifestError {
+        ManifestError::Refused { refusal: self.refusal(Unsupported::Other(why)) }
     }
 
     pub fn invalid(&self, reason: impl Into<String>) -> ManifestError {

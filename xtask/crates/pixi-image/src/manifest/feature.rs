@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use rattler_conda_types::{
-    BuildNumberSpec, Channel, ChannelConfig, MatchSpec, NamelessMatchSpec, PackageName, PackageNameMatcher,
-    ParseStrictness, StringMatcher, Subdir, VersionSpec,
-};
-use rattler_solve::ChannelPriority;
+use rattler_conda_types::{Channel, ChannelConfig, Subdir};
+use rattler_solve::{ChannelPriority, SolveStrategy};
 
+use super::cutoff::Cutoff;
 use super::document::{Keys, Node, Place, Table};
-use super::platform::{self, Platform, VirtualPackage};
-use super::{DEFAULT, ManifestError, NO_BUILDS, NO_WHEELS, Requirement};
+use super::platform::{self, FAMILIES, Platform, VirtualPackage};
+use super::spec::{self, Specs};
+use super::{DEFAULT, ManifestError, Refusal, Requirement, Unsupported, Wanted};
 
-/// A channel and the weight that the manifest gives it.
+/// A channel and what the manifest says of it.
+#[derive(Clone)]
 pub struct PrioritizedChannel {
     pub channel: Channel,
     pub priority: i64,
+    pub exclude_newer: Option<Cutoff>,
 }
 
 /// What a target table applies to.
@@ -29,6 +29,8 @@ enum Selector {
     Win,
     Subdir(Subdir),
     Platform(String),
+    /// Names of platforms, where `*` stands for any part.
+    Glob(String),
 }
 
 impl Selector {
@@ -41,19 +43,41 @@ impl Selector {
             Self::Win => platform.subdir.is_windows(),
             Self::Subdir(subdir) => platform.subdir == *subdir,
             Self::Platform(name) => platform.name == *name,
+            Self::Glob(glob) => glob_matches(glob, &platform.name),
         }
     }
 
     fn read(key: &str, node: &Node<'_>) -> Result<Self, ManifestError> {
+        let is_glob = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '*';
         Ok(match key {
             "unix" => Self::Unix,
             "linux" => Self::Linux,
             "osx" | "macos" => Self::Osx,
             "win" => Self::Win,
-            _ if key.contains(['*', '(']) => return Err(node.refused("only names of platforms are known here")),
-            _ => key.parse().map_or_else(|_| Self::Platform(key.to_owned()), Self::Subdir),
+            _ if key.contains('(') => return Err(node.refused("conditions are for packages that are built")),
+            _ if key.contains('*') && key.chars().all(is_glob) => Self::Glob(key.to_owned()),
+            _ => match key.parse() {
+                Ok(subdir) => Self::Subdir(subdir),
+                Err(_) if key.is_empty() || !key.chars().all(is_glob) => {
+                    return Err(node.invalid(format!("is no name of a platform, nor one of {}", FAMILIES.join(", "))));
+                }
+                Err(_) => Self::Platform(key.to_owned()),
+            },
         })
     }
+}
+
+/// Whether the whole name is made up of the parts between the stars, in their order.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let Some((head, rest)) = glob.split_once('*') else { return glob == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(tail)
 }
 
 /// A feature of the manifest; what stands outside of all features is the feature `default`.
@@ -63,58 +87,77 @@ pub struct Feature {
     pub platforms: Option<Vec<(String, Place)>>,
     pub channels: Option<Vec<PrioritizedChannel>>,
     pub channel_priority: Option<(ChannelPriority, Place)>,
-    pub system_requirements: Vec<VirtualPackage>,
+    pub strategy: Option<SolveStrategy>,
+    /// `pypi-options.prerelease-mode`: pixi compares it even where nothing is taken from PyPI.
+    pub prerelease: Option<(String, Place)>,
+    pub system_requirements: Vec<(VirtualPackage, Place)>,
+    /// What of it cannot be locked here.
+    pub refused: Vec<Refusal>,
     /// In the order in which they are written; a later one replaces what earlier ones say about a package.
-    targets: Vec<(Selector, Vec<Requirement>)>,
+    targets: Vec<(Selector, Wanted)>,
 }
 
-const FEATURE: Keys = Keys {
+/// The keys of a feature.
+pub const FEATURE: Keys = Keys {
     used: &[
         "platforms",
         "channels",
         "channel-priority",
         "solve-strategy",
         "dependencies",
+        "host-dependencies",
+        "build-dependencies",
+        "constraints",
         "target",
         "system-requirements",
+        "pypi-options",
     ],
-    harmless: &["tasks", "activation", "pypi-options"],
+    harmless: &["tasks", "activation"],
     refused: REFUSED,
 };
 
-const TARGET: Keys = Keys { used: &["dependencies"], harmless: &["tasks", "activation"], refused: REFUSED };
-
-const REFUSED: &[(&str, &str)] = &[
-    ("pypi-dependencies", NO_WHEELS),
-    ("host-dependencies", NO_BUILDS),
-    ("build-dependencies", NO_BUILDS),
-    ("dev", NO_BUILDS),
-    ("constraints", "constraints are not passed to the solver here"),
-];
-
-const DEPENDENCY: Keys = Keys {
-    used: &["version", "build", "build-number", "channel"],
-    harmless: &[],
-    refused: &[
-        ("git", NO_BUILDS),
-        ("path", "packages of this machine cannot be locked here"),
-        ("url", "a package without a channel cannot be locked here"),
-        ("workspace", NO_BUILDS),
+/// The keys that an environment has beside its own: it may be a feature, too.
+pub const ENVIRONMENT: Keys = Keys {
+    used: &[
+        "features",
+        "solve-group",
+        "no-default-feature",
+        "platforms",
+        "channels",
+        "channel-priority",
+        "solve-strategy",
+        "dependencies",
+        "constraints",
+        "target",
+        "pypi-options",
     ],
+    harmless: &["tasks", "activation"],
+    refused: REFUSED,
 };
 
-const CHANNEL: Keys = Keys { used: &["channel", "priority"], harmless: &[], refused: &[] };
+const TARGET: Keys = Keys {
+    used: &["dependencies", "host-dependencies", "build-dependencies", "constraints"],
+    harmless: &["tasks", "activation"],
+    refused: REFUSED,
+};
+
+const REFUSED: &[(&str, Unsupported)] = &[("pypi-dependencies", Unsupported::Wheels), ("dev", Unsupported::Builds)];
 
 impl Feature {
-    /// What the feature asks for on a platform: of each package what the most specific table says.
-    pub fn requirements(&self, platform: &Platform) -> Vec<Requirement> {
-        let mut merged: BTreeMap<String, Requirement> = BTreeMap::new();
-        for (_, requirements) in self.targets.iter().filter(|(selector, _)| selector.matches(platform)) {
-            for requirement in requirements {
-                merged.insert(requirement.spec.name.to_string(), requirement.clone());
-            }
+    /// What the feature asks for on a platform: of each package what the table that is written last says.
+    pub fn wanted(&self, platform: &Platform) -> Wanted {
+        let targets = || self.targets.iter().filter(|(selector, _)| selector.matches(platform));
+        Wanted {
+            requirements: last_of_each(targets().flat_map(|(_, wanted)| &wanted.requirements)),
+            constraints: last_of_each(targets().flat_map(|(_, wanted)| &wanted.constraints)),
         }
-        merged.into_values().collect()
+    }
+
+    /// Whether the feature is for a platform: it may name it, or its conda platform.
+    pub fn allows(&self, platform: &Platform) -> bool {
+        self.platforms.as_ref().is_none_or(|platforms| {
+            platforms.iter().any(|(name, _)| *name == platform.name || name == platform.subdir.as_str())
+        })
     }
 
     /// The feature as messages call it.
@@ -123,123 +166,173 @@ impl Feature {
     }
 }
 
-/// Reads features; channel names and paths mean something relative to the manifest's directory.
-pub struct Reader {
-    config: ChannelConfig,
+fn last_of_each<'a>(requirements: impl Iterator<Item = &'a Requirement>) -> Vec<Requirement> {
+    let merged: BTreeMap<String, &Requirement> = requirements.map(|one| (one.name(), one)).collect();
+    merged.into_values().cloned().collect()
 }
 
-impl Reader {
-    pub fn new(manifest: &Path) -> Self {
-        let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
-        let directory = absolute.parent().map(Path::to_owned).unwrap_or(absolute);
-        Self { config: ChannelConfig::default_with_root_dir(directory) }
+/// Reads features; channel names and paths mean something relative to the manifest's directory.
+pub struct Reader<'a> {
+    specs: Specs<'a>,
+}
+
+/// What the names and paths of channels mean in a manifest.
+pub fn channel_config(manifest: &Path) -> ChannelConfig {
+    let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+    let directory = absolute.parent().map(Path::to_owned).unwrap_or(absolute);
+    ChannelConfig::default_with_root_dir(directory)
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(config: &'a ChannelConfig, workspace: &Table<'a>) -> Result<Self, ManifestError> {
+        let pool = workspace.get("dependencies").map(|node| node.table()).transpose()?;
+        Ok(Self { specs: Specs { config, pool } })
     }
 
-    pub fn feature(&self, name: &str, node: &Node<'_>, table: &Table<'_>) -> Result<Feature, ManifestError> {
-        if name == DEFAULT {
-            return Err(node.invalid("is the name of what stands outside of all features"));
-        }
-        table.check(&FEATURE)?;
-        only_highest(table)?;
+    /// A feature, or what an environment says as a feature of its own would.
+    pub fn feature(&self, name: &str, table: &Table<'_>, keys: &Keys) -> Result<Feature, ManifestError> {
+        let mut refused = Vec::new();
+        table.check(keys, &mut refused)?;
         let platforms = table.get("platforms").map(|platforms| platforms.array()).transpose()?;
         let named = |platform: &Node<'_>| Ok((platform.str()?.to_owned(), platform.place()));
+        let contents = self.contents(name, table)?;
+        refused.extend(contents.refused);
         Ok(Feature {
             platforms: platforms.map(|all| all.iter().map(named).collect::<Result<_, ManifestError>>()).transpose()?,
             channels: table.get("channels").map(|channels| self.channels(&channels)).transpose()?,
-            channel_priority: match (channel_priority(table)?, table.get("channel-priority")) {
-                (Some(priority), Some(node)) => Some((priority, node.place())),
-                _ => None,
-            },
-            ..self.contents(name, table)?
+            channel_priority: channel_priority(table)?,
+            strategy: strategy(table)?,
+            refused,
+            ..contents
         })
     }
 
     /// What the manifest says outside of features. Its platforms and channels are the workspace's.
-    pub fn default_feature(&self, root: &Table<'_>) -> Result<Feature, ManifestError> {
-        self.contents(DEFAULT, root)
+    pub fn default_feature(
+        &self,
+        root: &Table<'_>,
+        workspace: &Table<'_>,
+        refused: Vec<Refusal>,
+    ) -> Result<Feature, ManifestError> {
+        let mut feature = self.contents(DEFAULT, root)?;
+        feature.refused.splice(..0, refused);
+        Ok(Feature { channel_priority: channel_priority(workspace)?, strategy: strategy(workspace)?, ..feature })
     }
 
     fn contents(&self, name: &str, table: &Table<'_>) -> Result<Feature, ManifestError> {
-        let mut targets = vec![(Selector::Everywhere, self.dependencies(table)?)];
+        let mut refused = Vec::new();
+        let mut targets = vec![(Selector::Everywhere, self.wanted(table, &mut refused)?)];
         for (key, node) in table.get("target").map(|node| node.table()).transpose()?.iter().flat_map(Table::entries) {
             let target = node.table()?;
-            target.check(&TARGET)?;
-            targets.push((Selector::read(&key, &node)?, self.dependencies(&target)?));
+            target.check(&TARGET, &mut refused)?;
+            targets.push((Selector::read(&key, &node)?, self.wanted(&target, &mut refused)?));
         }
-        let system = table.get("system-requirements").map(|node| platform::system_requirements(&node)).transpose()?;
+        let mut system_requirements = Vec::new();
+        if let Some(node) = table.get("system-requirements") {
+            let place = || node.place();
+            system_requirements.extend(platform::system_requirements(&node)?.into_iter().map(|one| (one, place())));
+        }
         Ok(Feature {
             name: name.to_owned(),
             platforms: None,
             channels: None,
             channel_priority: None,
-            system_requirements: system.unwrap_or_default(),
+            strategy: None,
+            prerelease: prerelease(table)?,
+            system_requirements,
+            refused,
             targets,
         })
     }
 
-    fn dependencies(&self, table: &Table<'_>) -> Result<Vec<Requirement>, ManifestError> {
-        let Some(node) = table.get("dependencies") else { return Ok(Vec::new()) };
-        node.table()?.entries().iter().map(|(name, node)| self.requirement(name, node)).collect()
-    }
-
-    fn requirement(&self, name: &str, node: &Node<'_>) -> Result<Requirement, ManifestError> {
-        let package: PackageName =
-            name.parse().map_err(|error| node.invalid(format!("is no name of a package: {error}")))?;
-        let mut spec = NamelessMatchSpec::default();
-        match node.as_table() {
-            None => spec.version = version(node)?,
-            Some(table) => {
-                table.check(&DEPENDENCY)?;
-                spec.version = table.get("version").map(|node| version(&node)).transpose()?.flatten();
-                spec.build = table.get("build").map(|node| node.parse::<StringMatcher>()).transpose()?;
-                spec.build_number =
-                    table.get("build-number").map(|node| node.parse::<BuildNumberSpec>()).transpose()?;
-                spec.channel = table.get("channel").map(|node| self.channel(&node).map(Arc::new)).transpose()?;
+    /// Where nothing is built, what a build would need is installed as well, and goes before what a run needs.
+    fn wanted(&self, table: &Table<'_>, refused: &mut Vec<Refusal>) -> Result<Wanted, ManifestError> {
+        let mut wanted = Wanted::default();
+        for key in ["dependencies", "host-dependencies", "build-dependencies"] {
+            if let Some(node) = table.get(key) {
+                wanted.requirements.extend(self.specs.table(&node, refused)?);
             }
         }
-        let spec = MatchSpec::from_nameless(spec, PackageNameMatcher::Exact(package));
-        Ok(Requirement { text: spec.to_string(), spec, place: node.place() })
+        if let Some(node) = table.get("constraints") {
+            wanted.constraints = self.specs.table(&node, refused)?;
+        }
+        Ok(wanted)
     }
 
-    /// A list of channels: names, URLs, paths, or tables with a priority.
+    /// A list of channels: names, URLs, paths, or tables with more.
     pub fn channels(&self, node: &Node<'_>) -> Result<Vec<PrioritizedChannel>, ManifestError> {
         let read = |node: &Node<'_>| {
             let Some(table) = node.as_table() else {
-                return Ok(PrioritizedChannel { channel: self.channel(node)?, priority: 0 });
+                let channel = spec::channel(node, self.specs.config)?;
+                return Ok(PrioritizedChannel { channel, priority: 0, exclude_newer: None });
             };
-            table.check(&CHANNEL)?;
+            table.only(CHANNEL_KEYS)?;
             let channel = table.get("channel").ok_or_else(|| node.invalid("has a table without `channel`"))?;
-            let priority = table.get("priority").map(|priority| priority.integer()).transpose()?.unwrap_or(0);
-            Ok(PrioritizedChannel { channel: self.channel(&channel)?, priority })
+            Ok(PrioritizedChannel {
+                channel: spec::channel(&channel, self.specs.config)?,
+                priority: table.get("priority").map(|priority| priority.integer()).transpose()?.unwrap_or(0),
+                exclude_newer: table.get("exclude-newer").map(|node| Cutoff::read(&node)).transpose()?,
+            })
         };
         node.array()?.iter().map(read).collect()
     }
-
-    fn channel(&self, node: &Node<'_>) -> Result<Channel, ManifestError> {
-        let text = node.str()?;
-        Channel::from_str(text, &self.config).map_err(|error| node.invalid(format!("`{text}` is no channel: {error}")))
-    }
 }
 
-fn version(node: &Node<'_>) -> Result<Option<VersionSpec>, ManifestError> {
-    let text = node.str()?;
-    let spec = VersionSpec::from_str(text, ParseStrictness::Lenient);
-    let spec = spec.map_err(|error| node.invalid(format!("`{text}` is no version to ask for: {error}")))?;
-    Ok(Some(spec).filter(|spec| *spec != VersionSpec::Any))
-}
+/// The keys of a channel's table.
+pub const CHANNEL_KEYS: &[&str] = &["channel", "priority", "exclude-newer"];
 
-pub fn channel_priority(table: &Table<'_>) -> Result<Option<ChannelPriority>, ManifestError> {
+fn channel_priority(table: &Table<'_>) -> Result<Option<(ChannelPriority, Place)>, ManifestError> {
     let Some(node) = table.get("channel-priority") else { return Ok(None) };
+    let priority = match node.str()? {
+        "strict" => ChannelPriority::Strict,
+        "flexible" => ChannelPriority::Flexible,
+        "disabled" => ChannelPriority::Disabled,
+        _ => return Err(node.invalid("is neither \"strict\" nor \"flexible\" nor \"disabled\"")),
+    };
+    Ok(Some((priority, node.place())))
+}
+
+fn strategy(table: &Table<'_>) -> Result<Option<SolveStrategy>, ManifestError> {
+    let Some(node) = table.get("solve-strategy") else { return Ok(None) };
     match node.str()? {
-        "strict" => Ok(Some(ChannelPriority::Strict)),
-        "disabled" => Ok(Some(ChannelPriority::Disabled)),
-        _ => Err(node.invalid("is neither \"strict\" nor \"disabled\"")),
+        "highest" => Ok(Some(SolveStrategy::Highest)),
+        "lowest" => Ok(Some(SolveStrategy::LowestVersion)),
+        "lowest-direct" => Ok(Some(SolveStrategy::LowestVersionDirect)),
+        _ => Err(node.invalid("is neither \"highest\" nor \"lowest\" nor \"lowest-direct\"")),
     }
 }
 
-pub fn only_highest(table: &Table<'_>) -> Result<(), ManifestError> {
-    match table.get("solve-strategy") {
-        Some(node) if node.str()? != "highest" => Err(node.refused("only the highest versions are looked for here")),
-        _ => Ok(()),
+/// How PyPI's releases before a release are treated, as it stands in the lock.
+pub const PRERELEASE_MODES: [&str; 5] = ["disallow", "allow", "if-necessary", "explicit", "if-necessary-or-explicit"];
+
+/// `pypi-options.prerelease-mode` of a table; the other options change nothing where nothing is taken from PyPI.
+pub fn prerelease(table: &Table<'_>) -> Result<Option<(String, Place)>, ManifestError> {
+    let Some(options) = table.get("pypi-options").map(|node| node.table()).transpose()? else { return Ok(None) };
+    let Some(node) = options.get("prerelease-mode") else { return Ok(None) };
+    let mode = node.str()?;
+    if !PRERELEASE_MODES.contains(&mode) {
+        return Err(node.invalid(format!("is none of {}", PRERELEASE_MODES.join(", "))));
+    }
+    Ok(Some((mode.to_owned(), node.place())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob_matches;
+
+    #[test]
+    fn a_star_stands_for_any_part_of_a_name() {
+        for (glob, name, expected) in [
+            ("*", "linux-64", true),
+            ("linux-*", "linux-64", true),
+            ("linux-*", "osx-64", false),
+            ("*-cuda-*", "linux-64-cuda-12", true),
+            ("*-cuda-*", "linux-64-cuda", false),
+            ("l*64*2", "linux-64-cuda-12", true),
+            ("a*a", "a", false),
+            ("a*b*b", "ab", false),
+        ] {
+            assert_eq!(glob_matches(glob, name), expected, "{glob} {name}");
+        }
     }
 }

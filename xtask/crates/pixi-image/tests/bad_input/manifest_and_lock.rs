@@ -89,6 +89,47 @@ fn names_that_the_lock_does_not_have_are_answered_with_those_that_it_has() {
 }
 
 #[test]
+fn a_lock_that_no_longer_fits_its_manifest_is_refused_before_anything_is_downloaded() {
+    let workspace = Workspace::new(&small());
+    let manifest = String::from_utf8(workspace.read("pixi.toml")).unwrap();
+    workspace.write("pixi.toml", manifest.replace("lib = \"*\"", "lib = \">=9\"").as_bytes());
+    let asked = workspace.web.asked().len();
+    workspace.fails(
+        &mut workspace.build(),
+        &[
+            "pixi.lock does not satisfy pixi.toml:",
+            "environment `default` for linux-64: `lib >=9` (pixi.toml:",
+            "is not met: locked is 1.2.3 h0_0",
+            "lock anew with `cargo xtask lock`, or `pixi lock`",
+        ],
+    );
+    assert_eq!(workspace.web.asked().len(), asked);
+}
+
+#[test]
+fn what_only_pixi_understands_is_no_reason_not_to_build_from_its_lock() {
+    for (more, said) in [
+        // It concerns another environment.
+        ("[feature.x.dependencies]\nx = { git = \"https://example.org/x\" }\n[environments]\nx = [\"x\"]\n", None),
+        ("[tasks]\ngo = \"true\"\n[activation]\nscripts = [\"a.sh\"]\n", None),
+        ("[pypi-dependencies]\nx = \"*\"\n", Some("its packages from PyPI are not checked")),
+        ("[dev]\nx = { path = \"x\" }\n", Some("it is not checked, for pixi.toml:")),
+        ("[hence]\nx = 1\n", Some("was not compared with its manifest: pixi.toml:")),
+        ("[environments]\nx = [\"nowhere\"]\n", Some("names the feature `nowhere`")),
+    ] {
+        let workspace = Workspace::new(&small());
+        let manifest = String::from_utf8(workspace.read("pixi.toml")).unwrap();
+        workspace.write("pixi.toml", format!("{manifest}\n{more}").as_bytes());
+        let output = workspace.build().output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{more}\n{stderr}");
+        let warnings: Vec<_> = stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!(warnings.len(), said.iter().len(), "{more}\n{stderr}");
+        assert!(said.is_none_or(|said| warnings[0].contains(said)), "{more}\n{stderr}");
+    }
+}
+
+#[test]
 fn packages_that_cannot_be_verified_are_not_used() {
     let workspace = Workspace::new(&small());
     let text = workspace.lock_text();

@@ -1,14 +1,16 @@
 //! A conda channel made on the spot.
 
 use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+use std::path::Path;
 
 use pixi_image::model::Digest;
 use serde_json::{Value, json};
 
 use crate::web::{Answer, Web};
 
-/// A channel: what its `repodata.json` files say. Archives are any bytes, for nothing here unpacks them.
-#[derive(Default)]
+/// A channel: what its `repodata.json` files say, and an archive with one file for each package.
+#[derive(Clone, Default)]
 pub struct Channel {
     subdirs: BTreeMap<String, BTreeMap<String, Value>>,
     archives: BTreeMap<String, Vec<u8>>,
@@ -16,17 +18,27 @@ pub struct Channel {
 
 impl Channel {
     /// Adds `name-version-build` that needs `depends`.
-    pub fn package(mut self, subdir: &str, identity: &str, depends: &[&str]) -> Self {
+    pub fn package(self, subdir: &str, identity: &str, depends: &[&str]) -> Self {
+        self.package_with(subdir, identity, depends, json!({}))
+    }
+
+    /// The same, with more of what `repodata.json` may say.
+    pub fn package_with(mut self, subdir: &str, identity: &str, depends: &[&str], more: Value) -> Self {
         let mut parts = identity.rsplitn(3, '-');
         let (build, version, name) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-        let bytes = format!("the archive of {subdir}/{identity}").repeat(500).into_bytes();
         let mut record = json!({
-            "name": name, "version": version, "build": build, "build_number": 0, "subdir": subdir,
-            "depends": depends, "sha256": Digest::of(&bytes).hex(), "size": bytes.len(), "timestamp": 1_700_000_000_000_u64,
+            "name": name, "version": version, "build": build, "build_number": 0, "subdir": subdir, "depends": depends,
+            "timestamp": 1_700_000_000_000_u64,
         });
         if subdir == "noarch" {
             record["noarch"] = json!("python");
         }
+        for (key, value) in more.as_object().unwrap() {
+            record[key] = value.clone();
+        }
+        let bytes = archive(&record, identity);
+        record["sha256"] = json!(Digest::of(&bytes).hex());
+        record["size"] = json!(bytes.len());
         let file = format!("{identity}.conda");
         self.archives.insert(format!("{subdir}/{file}"), bytes);
         self.subdirs.entry(subdir.to_owned()).or_default().insert(file, record);
@@ -35,13 +47,27 @@ impl Channel {
 
     /// Serves it below `/channel/`.
     pub fn serve(&self, web: &Web) {
-        self.serve_at(web, "/channel", |answer| answer);
+        self.serve_at(web, "/channel");
     }
 
-    /// Serves it below `root`, with each answer changed.
-    pub fn serve_at(&self, web: &Web, root: &str, change: impl Fn(Answer) -> Answer) {
+    /// Serves it below a path.
+    pub fn serve_at(&self, web: &Web, root: &str) {
+        self.serve_as(web, root, |answer| answer);
+    }
+
+    /// The same, with each answer changed.
+    pub fn serve_as(&self, web: &Web, root: &str, change: impl Fn(Answer) -> Answer) {
         for (path, bytes) in self.files() {
             web.set(&format!("{root}/{path}"), vec![change(Answer::Bytes(bytes))]);
+        }
+    }
+
+    /// Writes it into a directory.
+    pub fn write(&self, directory: &Path) {
+        for (path, bytes) in self.files() {
+            let place = directory.join(path);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(place, bytes).unwrap();
         }
     }
 
@@ -123,4 +149,39 @@ cpu = ["cpu"]
 gpu = ["gpu"]
 "#
     )
+}
+
+/// A `.conda` archive with one file.
+fn archive(record: &Value, identity: &str) -> Vec<u8> {
+    let (path, content) = (format!("share/{identity}"), identity.as_bytes());
+    let paths = json!({"paths_version": 1, "paths": [{
+        "_path": path, "path_type": "hardlink", "sha256": Digest::of(content).hex(), "size_in_bytes": content.len(),
+    }]});
+    let link = json!({"noarch": {"type": "python"}, "package_metadata_version": 1});
+    let mut info = vec![("info/index.json", record.to_string()), ("info/paths.json", paths.to_string())];
+    if record["noarch"] == "python" {
+        info.push(("info/link.json", link.to_string()));
+    }
+    let info: Vec<_> = info.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("metadata.json", options).unwrap();
+    zip.write_all(br#"{"conda_pkg_format_version": 2}"#).unwrap();
+    for (part, files) in [("pkg", vec![(path.as_str(), content)]), ("info", info)] {
+        zip.start_file(format!("{part}-{identity}.tar.zst"), options).unwrap();
+        zip.write_all(&zstd::encode_all(tar(&files).as_slice(), 1).unwrap()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1_700_000_000);
+        tar.append_data(&mut header, path, *content).unwrap();
+    }
+    tar.into_inner().unwrap()
 }

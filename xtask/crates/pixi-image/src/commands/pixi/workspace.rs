@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use pixi_image::config::Config;
 use pixi_image::install::{self, Request};
 use pixi_image::manifest::{self, Manifest, ManifestEnvironment, Target};
 use pixi_image::model::Environment;
+use pixi_image::solve::{self, Checked};
 use pixi_image::store::Store;
-use pixi_image::{lock, publish, solve};
+use pixi_image::{lock, publish};
 use toml::de::{DeTable, DeValue};
 
 use super::machine::Machine;
@@ -124,21 +126,24 @@ impl Workspace {
             return Ok(());
         }
         if usage == LockUsage::Locked || path.exists() {
-            let unmet = solve::check(&self.manifest, &path)?;
+            let Checked { unmet, unchecked } = solve::check(&self.manifest, &path, Timestamp::now())?;
+            for remark in &unchecked {
+                report::line(&format!(" WARN {remark}"));
+            }
             if unmet.is_empty() {
                 return Ok(());
             }
             if usage == LockUsage::Locked {
-                let list: Vec<_> = unmet.iter().map(|unmet| format!("    {unmet}")).collect();
                 bail!(
                     "lock-file not up-to-date with the workspace:\n{}\n  hint: run `pixi lock` where the workspace is \
                      edited, and build again",
-                    list.join("\n")
+                    Checked::lines(&unmet)
                 );
             }
         }
         let config = Config::load(Some(&self.root))?;
-        let options = solve::Options { cache: store.root(), offline: false, config: &config };
+        let now = Timestamp::now();
+        let options = solve::Options { cache: store.root(), offline: false, config: &config, now };
         let text = solve::solve(&self.manifest, &options, &Lines)?;
         publish::write(&path, text.as_bytes(), 0o644)?;
         Ok(())
