@@ -241,7 +241,7 @@ fn edit_adds_what_is_asked_for_once_and_says_what_it_replaces() {
     let shown = "With pixi, the same is done by:\n    cd cuda-exercise\n    pixi workspace platform add linux-aarch64\n    # by hand: ";
     assert!(run.stderr().contains(shown), "{}", run.stderr());
     assert!(run.stderr().ends_with("\n    pixi add --feature gpu 'numpy>=1'\n"), "{}", run.stderr());
-    assert!(run.stderr().contains("builds by Docker and Apptainer `--cuda-version 12.9`"), "{}", run.stderr());
+    assert!(run.stderr().contains("for CUDA 12; `--cuda-version 12.9` tells builds by Docker"), "{}", run.stderr());
 
     let manifest = repository.read("cuda-exercise/pixi.toml");
     let again = repository.xtask(&more);

@@ -33,8 +33,11 @@ impl Manifest {
         if restyled && wanted.is_some() {
             self.cuda(style, wanted, None)?;
         }
-        for dependency in &request.dependencies {
-            self.dependency(request.feature.as_deref(), dependency)?;
+        for (index, dependency) in request.dependencies.iter().enumerate() {
+            // Of two that differ in the version the last one holds, as for `pixi add`.
+            if request.dependencies[index + 1..].iter().all(|later| later.name != dependency.name) {
+                self.dependency(request.feature.as_deref(), dependency)?;
+            }
         }
         for name in ["cpu", "gpu"] {
             self.environment(name)?;

@@ -189,12 +189,16 @@ impl Manifest {
         let same = |row: &&Row| row.subdir == subdir && row.cuda.as_deref() == Some(version) && !row.more;
         let own = rich_name(subdir);
         let taken = rows.iter().position(|row| row.name.as_ref() == Some(&own));
+        let mut cuda = version.to_owned();
         let name = match (rows.iter().find(same).and_then(|row| row.name.clone()), taken) {
             (Some(name), _) => name,
-            (None, Some(index)) if rows[index].cuda.is_none() || rows[index].subdir != subdir => {
-                return Err(self.refused_row(index, format!("has the name that {subdir} with CUDA should get")));
-            }
-            (None, Some(_)) => own,
+            (None, Some(index)) => match &rows[index] {
+                Row { cuda: Some(present), subdir: its, .. } if its == subdir => {
+                    cuda.clone_from(present);
+                    own
+                }
+                _ => return Err(self.refused_row(index, format!("has the name that {subdir} with CUDA should get"))),
+            },
             (None, None) => {
                 let mut row = InlineTable::new();
                 row.extend([("name", own.as_str()), ("platform", subdir), ("cuda", version)]);
@@ -203,8 +207,7 @@ impl Manifest {
             }
         };
         if self.platform_of("gpu", &name)? {
-            let (subdir, cuda) = (subdir.to_owned(), version.to_owned());
-            self.changes.push(Change::CudaPlatform { name, subdir, cuda });
+            self.changes.push(Change::CudaPlatform { name, subdir: subdir.to_owned(), cuda });
         }
         Ok(())
     }

@@ -182,6 +182,28 @@ fn a_manifest_changes_its_style_on_request_and_keeps_its_versions() {
 }
 
 #[test]
+fn a_change_of_style_is_one_change_beside_those_that_are_asked_for() {
+    let board = Request { platforms: vec!["linux-aarch64".to_owned()], ..in_style(PlatformStyle::Rich) };
+    let rich = edited(&finished(start()), board);
+    let by_hand = "# pixi has no command that changes how the need for CUDA is written";
+    assert_eq!(pixi_commands(&rich.changes), [by_hand, "pixi workspace platform add linux-aarch64"]);
+    let legacy = edited(&rich.text, Request { cuda: Some("12.9".to_owned()), ..in_style(PlatformStyle::Legacy) });
+    let newer = Change::CudaRequirement { old: Some("12".to_owned()), new: "12.9".to_owned() };
+    assert_eq!(legacy.changes, [Change::Style(PlatformStyle::Legacy), newer]);
+    assert!(legacy.text.contains("cuda = \"12.9\"\n"), "{}", legacy.text);
+}
+
+#[test]
+fn a_platform_with_cuda_is_not_the_plain_one() {
+    let text = "[workspace]\nplatforms = [{ name = \"linux-64-cuda\", platform = \"linux-64\", cuda = \"12\" }]\n";
+    assert!(
+        finished(text).contains("cuda = \"12\" }, \"linux-64\", \"osx-arm64\", \"win-64\", {"),
+        "{}",
+        finished(text)
+    );
+}
+
+#[test]
 fn broken_toml_is_refused_with_line_and_column() {
     let error = finish("[workspace]\nname = \"x\nplatforms = []\n", None).unwrap_err();
     assert!(matches!(error, ManifestError::Syntax { line: 2, .. }), "{error}");
@@ -197,6 +219,13 @@ fn a_value_of_the_wrong_kind_is_refused_with_line_and_column() {
         ("workspace = 3\n", 1, 13, "workspace"),
         ("[workspace]\nplatforms = []\n[environments]\ncpu = 'cpu'\n", 4, 7, "environments.cpu"),
         ("[workspace]\n[[feature]]\nx = 1\n", 2, 1, "feature"),
+        ("[workspace]\n[[workspace.platforms]]\nplatform = 'linux-64'\n", 2, 1, "workspace.platforms"),
+        ("[workspace]\nplatforms = ['linux-64', 1]\n", 2, 26, "workspace.platforms[1]"),
+        ("[workspace]\nplatforms = [{ cuda = '12' }]\n", 2, 14, "workspace.platforms[0]"),
+        ("[workspace]\nplatforms = [\n  { platform = 'win-64', cuda = 12 }\n]\n", 3, 3, "workspace.platforms[0]"),
+        ("[workspace]\n[feature.gpu]\nsystem-requirements.cuda = 12\n", 3, 28, "feature.gpu.system-requirements.cuda"),
+        ("[workspace]\n[environments]\ngpu = ['a', {}]\n", 3, 13, "environments.gpu[1]"),
+        ("[workspace]\n[feature]\ngpu.target.linux-64 = 'x'\n", 3, 23, "feature.gpu.target.linux-64"),
     ];
     for (text, line, column, key) in cases {
         let error = finish(text, None).unwrap_err();
@@ -271,6 +300,8 @@ NumPy = { version = "1.*", channel = "x" } # fast
     assert_eq!(again.notes, ["numpy is in [dependencies] already: >=2.", "scipy is in [dependencies] already: *."]);
     let any = edited(&after, with_packages(None, &["numpy", "numpy=*"]));
     assert_eq!(any.text, after, "any version will do, so the one that is there does");
+    let twice = edited(&after, with_packages(None, &["scipy=1", "scipy=2"])).changes;
+    assert!(matches!(&twice[..], [change] if change.to_string() == "scipy 2.* instead of *"), "{twice:?}");
 
     let after = edited(&after, with_packages(Some("lint"), &["ruff"]));
     assert!(after.text.ends_with("[feature.lint.dependencies]\nruff = \"*\"\n"), "{}", after.text);
@@ -433,16 +464,27 @@ pytorch-gpu = "*" # any
     let rich = edited(text, in_style(PlatformStyle::Rich)).text;
     let expected = "\n# why CUDA\n# here\n# at least\n# for the cluster\n# any\n[feature.gpu.dependencies]\n";
     assert!(rich.contains(expected), "{rich}");
-    let commented = rich.replace("cuda = \"12\" },", "cuda = \"12\" }, # with CUDA");
+    let commented = rich
+        .replace("    { name", "    # below\n    { name")
+        .replace("cuda = \"12\" },", "cuda = \"12\" }, # with CUDA");
     let legacy = edited(&commented, in_style(PlatformStyle::Legacy)).text;
     let array = r#"[
     "linux-64", # the cluster
     "win-64", # the lab
     "osx-arm64",
+    # below
     # with CUDA
+    # below
     # with CUDA
 ]"#;
     assert!(legacy.contains(array), "{legacy}");
+
+    let inline = "workspace = { platforms = [] }\nfeature = {}\nenvironments = {}\n\n# the end\n";
+    assert!(
+        finished(inline).ends_with("environments = { cpu = [\"cpu\"], gpu = [\"gpu\"] }\n\n# the end\n"),
+        "{}",
+        finished(inline)
+    );
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn note_recipes(cx: &Context, changes: &[Change]) {
     });
     if let Some(new) = new.filter(|new| parts(new) > parts(pins::CUDA)) {
         cx.ui.aside(format_args!(
-            "The recipes install for CUDA {}: give builds by Docker and Apptainer `--cuda-version {new}`.",
+            "The recipes install for CUDA {}; `--cuda-version {new}` tells builds by Docker and Apptainer otherwise.",
             pins::CUDA
         ));
     }

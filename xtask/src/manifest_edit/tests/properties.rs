@@ -344,9 +344,9 @@ proptest! {
     }
 
     #[test]
-    fn a_change_of_style_keeps_every_comment_or_is_refused(text in manifest(), rich in any::<bool>()) {
+    fn a_change_of_style_keeps_every_comment_or_is_refused(text in manifest(), rich in any::<bool>(), request in request()) {
         let style = Some(if rich { PlatformStyle::Rich } else { PlatformStyle::Legacy });
-        match settled(&text, &Request { style, ..Request::default() }) {
+        match settled(&text, &Request { style, ..request }) {
             Ok(Edited { text: edited, .. }) => {
                 prop_assert_eq!(sorted(comments(&text)), sorted(comments(&edited)), "{}\n{}", text, edited);
                 let after = all_leaves(&edited);
