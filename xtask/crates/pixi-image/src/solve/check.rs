@@ -1,5 +1,6 @@
 //! Whether a lock still satisfies its manifest, without any channel.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use rattler_conda_types::{
 };
 use rattler_lock::{Environment, LockFile, Platform as Row};
 
-use super::{reached, solve_options};
+use super::{depends, reached, solve_options};
 use crate::lock::{self, LockError};
 use crate::manifest::{
     self, Manifest, ManifestEnvironment, ManifestError, Requirement, Target, Unsupported, is_default,
@@ -256,11 +257,19 @@ impl Comparison<'_> {
         self.check_closure(&records);
         // A package from PyPI may be there as one of conda.
         if !takes_wheels {
-            let reached = reached(&self.target.own.requirements, &records);
-            let names = records.iter().map(|record| record.package_record.name.as_normalized());
-            for name in names.filter(|name| !reached.contains(*name)) {
-                self.push(format!("`{name}` is locked, but nothing asks for it"));
-            }
+            self.check_needed(&records);
+        }
+    }
+
+    /// Nothing is locked without need; of what came along with something, that alone is named.
+    fn check_needed(&mut self, records: &[RepoDataRecord]) {
+        let reached = reached(&self.target.own.requirements, records);
+        let name = |record: &RepoDataRecord| record.package_record.name.as_normalized().to_owned();
+        let idle: Vec<_> = records.iter().filter(|record| !reached.contains(&name(record))).collect();
+        let along: BTreeSet<_> = idle.iter().flat_map(|record| depends(record)).collect();
+        let first: Vec<_> = idle.iter().map(|record| name(record)).filter(|name| !along.contains(name)).collect();
+        for name in if first.is_empty() { idle.into_iter().map(name).collect() } else { first } {
+            self.push(format!("`{name}` is locked, but nothing asks for it"));
         }
     }
 
@@ -295,7 +304,9 @@ impl Comparison<'_> {
                     || records.iter().any(|record| spec.matches(&record.package_record))
                     || virtual_packages.iter().any(|package| spec.matches(package));
                 if !met {
-                    self.push(format!("{identity} needs `{depends}`, which is not locked"));
+                    let lacks =
+                        if depends.starts_with("__") { "the platform does not promise" } else { "is not locked" };
+                    self.push(format!("{identity} needs `{depends}`, which {lacks}"));
                 }
             }
             for constrains in &package.constrains {
