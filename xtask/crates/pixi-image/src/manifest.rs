@@ -9,6 +9,7 @@ mod document;
 mod feature;
 mod platform;
 mod spec;
+mod wheel;
 mod workspace;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use workspace::Workspace;
 pub use cutoff::{Cutoff, ExcludeNewer};
 pub use document::Place;
 pub use platform::{Platform, VirtualPackage, is_default};
+pub use wheel::{WheelRequirement, normalized};
 
 /// Manifests are a few KB.
 const SIZE_LIMIT: u64 = 16 << 20;
@@ -143,6 +145,8 @@ pub struct Wanted {
     pub requirements: Vec<Requirement>,
     /// Limits for packages that are installed for others.
     pub constraints: Vec<Requirement>,
+    /// Packages of PyPI: they are not looked for here, but compared with a lock.
+    pub wheels: Vec<WheelRequirement>,
 }
 
 /// An environment on one of its platforms.

@@ -299,11 +299,16 @@ fn reached(requirements: &[Requirement], records: &[RepoDataRecord]) -> BTreeSet
     while let Some(name) = wanted.pop() {
         let Some(record) = by_name.get(name.as_str()) else { continue };
         if reached.insert(name) {
-            let depends = record.package_record.depends.iter();
-            wanted.extend(depends.map(|spec| PackageName::normalized_name_from_matchspec_str(spec).into_owned()));
+            wanted.extend(depends(record));
         }
     }
     reached
+}
+
+/// The names of what a package depends on.
+fn depends(record: &RepoDataRecord) -> impl Iterator<Item = String> {
+    let specs = record.package_record.depends.iter();
+    specs.map(|spec| PackageName::normalized_name_from_matchspec_str(spec).into_owned())
 }
 
 /// As the lock holds it; the manifest has made sure that the mode is one of pixi's words.

@@ -319,20 +319,24 @@ fn all_that_can_be_said_is_locked_as_expected_and_once_more_to_the_same_bytes() 
 }
 
 const WHEELS: &str = "[workspace]\nchannels = [\"{}\"]\nplatforms = [\"linux-64\"]\n[dependencies]\npython = \"3.12.*\"\n\
-                      [feature.w.pypi-dependencies]\nrequests = \"*\"\n[environments]\nw = [\"w\"]\n";
+                      [feature.w.pypi-dependencies]\nSmall_Wheel = \">=1,<2\"\n[environments]\nw = [\"w\"]\n";
+/// What pixi adds to a lock for it.
+const WHEEL: &str = "- pypi: https://files.example.invalid/small_wheel-1.5-py3-none-any.whl\n  name: small-wheel\n  version: '1.5'\n  \
+                     sha256: 0000000000000000000000000000000000000000000000000000000000000000\n";
 
 #[test]
 fn what_cannot_be_locked_is_refused_before_any_channel_is_asked_and_a_check_says_what_it_cannot_tell() {
     let bench = Bench::new(&Channel::exercise(), |url| WHEELS.replace("{}", url).replace("w = [\"w\"]", ""));
     bench.locked();
     let lock = bench.lock_text();
-    let python = lock.find("  default:").unwrap();
-    let section = &lock[python..lock.find("packages:\n- conda").unwrap()];
-    std::fs::write(
-        bench.path("pixi.lock"),
-        lock.replacen(section, &format!("{section}{}", section.replace("default", "w")), 1),
-    )
-    .unwrap();
+    // As pixi would have it: a second environment, with the wheel.
+    let at = |what: &str| lock.find(what).unwrap();
+    let (environment, packages) =
+        (&lock[at("  default:")..at("packages:\n- conda")], &lock[at("packages:\n- conda")..]);
+    let address = WHEEL.lines().next().unwrap();
+    let second = format!("{}      {address}\n", environment.replace("default", "w"));
+    let whole = format!("{}{environment}{second}{packages}{WHEEL}", &lock[..at("  default:")]);
+    std::fs::write(bench.path("pixi.lock"), whole).unwrap();
     bench.write(&WHEELS.replace("{}", &bench.web.url("/channel")));
     let asked = bench.web.asked().len();
     let said = stderr(&bench.lock(&[]));
@@ -345,20 +349,31 @@ fn what_cannot_be_locked_is_refused_before_any_channel_is_asked_and_a_check_says
 
     let said = bench.check();
     assert!(said.contains("could not be compared with all of pixi.toml; what could be, fits:"), "{said}");
-    assert!(said.contains("environment `w`: its packages from PyPI are not checked, for pixi.toml:6:12: "), "{said}");
+    let wheels = "environment `w`: what its packages from PyPI need is not checked, for pixi.toml:6:12: ";
+    assert!(said.contains(wheels), "{said}");
     let one = |name: &str| bench.lock(&["--check", "--environment", name]);
     assert_eq!(stderr(&one("default")), "");
     let output = one("w");
-    assert!(
-        output.status.success()
-            && stderr(&output).starts_with("warning: pixi.lock, environment `w`: its packages from")
-    );
-    // The conda packages beside them are compared all the same.
-    bench.write(&bench.manifest().replace("3.12.*", "3.13.*"));
-    let output = one("w");
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("environment `w` for linux-64: `python 3.13.*` (pixi.toml:5:1) is not met"), "{said}");
+    assert!(output.status.success() && stderr(&output).starts_with(&format!("warning: pixi.lock, {wheels}")));
+    // What is asked for is compared all the same.
+    let manifest = bench.manifest();
+    for (from, to, expected) in [
+        ("3.12.*", "3.13.*", "`python 3.13.*` (pixi.toml:5:1) is not met: locked is 3.12.1 0_cpython"),
+        (">=1,<2", ">=2", "`Small_Wheel >=2` of PyPI (pixi.toml:7:1) is not met: locked is 1.5"),
+        ("Small_Wheel", "other-wheel", "`other-wheel >=1, <2` of PyPI (pixi.toml:7:1) is not met: it is not locked"),
+    ] {
+        bench.write(&manifest.replace(from, to));
+        let output = one("w");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("environment `w` for linux-64: {expected}")), "{said}");
+    }
+    // A conda package may be the one of that name, and a marker may mean another machine.
+    for requirement in ["Python = \"*\"", "other = { version = \"*\", env-markers = \"sys_platform == 'win32'\" }"] {
+        bench.write(&manifest.replace("Small_Wheel = \">=1,<2\"", requirement));
+        assert!(one("w").status.success(), "{requirement}");
+    }
+    bench.write(&manifest);
     bench.write(&bench.manifest().replace("[feature.w.pypi-dependencies]", "[feature.w.whatever]"));
     let output = one("w");
     let said = stderr(&output);

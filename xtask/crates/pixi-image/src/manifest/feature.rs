@@ -10,6 +10,7 @@ use super::cutoff::Cutoff;
 use super::document::{Keys, Node, Place, Table};
 use super::platform::{self, FAMILIES, Platform, VirtualPackage};
 use super::spec::{self, Specs};
+use super::wheel;
 use super::{DEFAULT, ManifestError, Refusal, Requirement, Unsupported, Wanted};
 
 /// A channel and what the manifest says of it.
@@ -148,8 +149,9 @@ impl Feature {
     pub fn wanted(&self, platform: &Platform) -> Wanted {
         let targets = || self.targets.iter().filter(|(selector, _)| selector.matches(platform));
         Wanted {
-            requirements: last_of_each(targets().flat_map(|(_, wanted)| &wanted.requirements)),
-            constraints: last_of_each(targets().flat_map(|(_, wanted)| &wanted.constraints)),
+            requirements: last_of_each(targets().flat_map(|(_, wanted)| &wanted.requirements), Requirement::name),
+            constraints: last_of_each(targets().flat_map(|(_, wanted)| &wanted.constraints), Requirement::name),
+            wheels: last_of_each(targets().flat_map(|(_, wanted)| &wanted.wheels), |wheel| wheel.name.clone()),
         }
     }
 
@@ -166,8 +168,8 @@ impl Feature {
     }
 }
 
-fn last_of_each<'a>(requirements: impl Iterator<Item = &'a Requirement>) -> Vec<Requirement> {
-    let merged: BTreeMap<String, &Requirement> = requirements.map(|one| (one.name(), one)).collect();
+fn last_of_each<'a, T: Clone + 'a>(all: impl Iterator<Item = &'a T>, name: fn(&T) -> String) -> Vec<T> {
+    let merged: BTreeMap<String, &T> = all.map(|one| (name(one), one)).collect();
     merged.into_values().cloned().collect()
 }
 
@@ -255,6 +257,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(node) = table.get("constraints") {
             wanted.constraints = self.specs.table(&node, refused)?;
+        }
+        if let Some(node) = table.get("pypi-dependencies") {
+            wanted.wheels = wheel::wheels(&node)?;
         }
         Ok(wanted)
     }

@@ -325,16 +325,20 @@ impl Workspace {
 fn wanted(features: &[&Feature], platform: &Platform) -> Wanted {
     let mut all = Wanted::default();
     for feature in features.iter().filter(|feature| feature.allows(platform)) {
-        let Wanted { requirements, constraints } = feature.wanted(platform);
-        for (new, known) in [(requirements, &mut all.requirements), (constraints, &mut all.constraints)] {
-            for requirement in new {
-                if known.iter().all(|other| other.spec != requirement.spec) {
-                    known.push(requirement);
-                }
-            }
-        }
+        let Wanted { requirements, constraints, wheels } = feature.wanted(platform);
+        add(&mut all.requirements, requirements, |one, other| one.spec == other.spec);
+        add(&mut all.constraints, constraints, |one, other| one.spec == other.spec);
+        add(&mut all.wheels, wheels, |one, other| one.text == other.text);
     }
     all
+}
+
+fn add<T>(known: &mut Vec<T>, new: Vec<T>, same: fn(&T, &T) -> bool) {
+    for one in new {
+        if !known.iter().any(|other| same(&one, other)) {
+            known.push(one);
+        }
+    }
 }
 
 /// What those features say that say something: two different words are an error.

@@ -1,5 +1,6 @@
 //! Whether a lock still satisfies its manifest, without any channel.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -7,13 +8,14 @@ use jiff::Timestamp;
 use rattler_conda_types::{
     GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecOptions, RepoDataRecord, RepodataRevision,
 };
-use rattler_lock::{Environment, LockFile, Platform as Row};
+use rattler_lock::{CondaPackageData, Environment, LockFile, LockedPackage, Platform as Row, PypiPackageData};
 use url::Url;
 
-use super::{reached, solve_options};
+use super::{depends, reached, solve_options};
 use crate::lock::{self, LockError};
 use crate::manifest::{
-    self, Manifest, ManifestEnvironment, ManifestError, Requirement, Target, Unsupported, is_default,
+    self, Manifest, ManifestEnvironment, ManifestError, Requirement, Target, Unsupported, WheelRequirement, is_default,
+    normalized,
 };
 use crate::secrets;
 
@@ -137,7 +139,8 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
         return checked.unmet.push(about(environment, "it is not locked"));
     };
     for refusal in &environment.refused {
-        let what = if refusal.what == Unsupported::Wheels { "its packages from PyPI are" } else { "it is" };
+        let of_wheels = "what its packages from PyPI need is";
+        let what = if refusal.what == Unsupported::Wheels { of_wheels } else { "it is" };
         checked.unchecked.push(about(environment, format!("{what} not checked, for {refusal}")));
     }
     let is_whole = |what: &Unsupported| *what == Unsupported::Wheels;
@@ -155,7 +158,7 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
                 Comparison { environment, target, now, unmet: &mut checked.unmet }.run(locked, row);
             }
             // Pixi writes no row where there is nothing to install.
-            None if target.own.requirements.is_empty() => {}
+            None if target.own.requirements.is_empty() && target.own.wheels.is_empty() => {}
             None => checked.unmet.push(Remark {
                 platform: Some(target.platform.name.clone()),
                 ..about(environment, "it is not locked for this platform, or for other virtual packages")
@@ -241,13 +244,18 @@ impl Comparison<'_> {
             Err(error) => return self.push(error.to_string()),
         };
         let takes_wheels = !self.environment.refused.is_empty();
-        for package in locked.packages(row).into_iter().flatten().filter(|package| package.as_binary_conda().is_none())
-        {
-            if !takes_wheels {
-                let name = package.name();
-                self.push(format!("`{name}` is locked from PyPI or source, which the manifest does not ask for"));
+        let mut wheels = Vec::new();
+        for package in locked.packages(row).into_iter().flatten() {
+            match package {
+                LockedPackage::Pypi(wheel) if takes_wheels => wheels.push(wheel),
+                LockedPackage::Conda(CondaPackageData::Binary(_)) => {}
+                other => {
+                    let name = other.name();
+                    self.push(format!("`{name}` is locked from PyPI or source, which the manifest does not ask for"));
+                }
             }
         }
+        self.check_wheels(&wheels, &records);
         for requirement in &self.target.own.requirements {
             if !records.iter().any(|record| fits(&requirement.spec, record)) {
                 self.push(not_met(requirement, &records));
@@ -262,11 +270,38 @@ impl Comparison<'_> {
         self.check_closure(&records);
         // A package from PyPI may be there as one of conda.
         if !takes_wheels {
-            let reached = reached(&self.target.own.requirements, &records);
-            let names = records.iter().map(|record| record.package_record.name.as_normalized());
-            for name in names.filter(|name| !reached.contains(*name)) {
-                self.push(format!("`{name}` is locked, but nothing asks for it"));
+            self.check_needed(&records);
+        }
+    }
+
+    /// A package of PyPI is there under its name and in a version that will do, or as one of conda.
+    fn check_wheels(&mut self, wheels: &[&PypiPackageData], records: &[RepoDataRecord]) {
+        for WheelRequirement { name, versions, text, place } in &self.target.own.wheels {
+            let found = match wheels.iter().find(|wheel| normalized(wheel.name().as_ref()) == *name) {
+                Some(wheel) => {
+                    let fits =
+                        versions.as_ref().zip(wheel.version()).is_none_or(|(specs, version)| specs.contains(version));
+                    (!fits).then(|| format!("locked is {}", wheel.version_string()))
+                }
+                None => (!records.iter().any(|record| provides(record, name))).then(|| "it is not locked".to_owned()),
+            };
+            if let Some(found) = found {
+                let platform = Some(self.target.platform.name.clone());
+                let reason = format!("`{text}` of PyPI ({place}) is not met: {found}");
+                self.unmet.push(Remark { platform, ..about(self.environment, reason) });
             }
+        }
+    }
+
+    /// Nothing is locked without need; of what came along with something, that alone is named.
+    fn check_needed(&mut self, records: &[RepoDataRecord]) {
+        let reached = reached(&self.target.own.requirements, records);
+        let name = |record: &RepoDataRecord| record.package_record.name.as_normalized().to_owned();
+        let idle: Vec<_> = records.iter().filter(|record| !reached.contains(&name(record))).collect();
+        let along: BTreeSet<_> = idle.iter().flat_map(|record| depends(record)).collect();
+        let first: Vec<_> = idle.iter().map(|record| name(record)).filter(|name| !along.contains(name)).collect();
+        for name in if first.is_empty() { idle.into_iter().map(name).collect() } else { first } {
+            self.push(format!("`{name}` is locked, but nothing asks for it"));
         }
     }
 
@@ -301,7 +336,9 @@ impl Comparison<'_> {
                     || records.iter().any(|record| spec.matches(&record.package_record))
                     || virtual_packages.iter().any(|package| spec.matches(package));
                 if !met {
-                    self.push(format!("{identity} needs `{depends}`, which is not locked"));
+                    let lacks =
+                        if depends.starts_with("__") { "the platform does not promise" } else { "is not locked" };
+                    self.push(format!("{identity} needs `{depends}`, which {lacks}"));
                 }
             }
             for constrains in &package.constrains {
@@ -314,6 +351,13 @@ impl Comparison<'_> {
             }
         }
     }
+}
+
+/// Whether a conda package is the one of that name on PyPI.
+fn provides(record: &RepoDataRecord, wheel: &str) -> bool {
+    let package = &record.package_record;
+    let purls = package.purls.iter().flatten().filter(|purl| purl.package_type() == "pypi");
+    normalized(package.name.as_normalized()) == wheel || purls.into_iter().any(|purl| normalized(purl.name()) == wheel)
 }
 
 fn is_named(spec: &MatchSpec, record: &RepoDataRecord) -> bool {

@@ -112,7 +112,7 @@ fn what_only_pixi_understands_is_no_reason_not_to_build_from_its_lock() {
         // It concerns another environment.
         ("[feature.x.dependencies]\nx = { git = \"https://example.org/x\" }\n[environments]\nx = [\"x\"]\n", None),
         ("[tasks]\ngo = \"true\"\n[activation]\nscripts = [\"a.sh\"]\n", None),
-        ("[pypi-dependencies]\nx = \"*\"\n", Some("its packages from PyPI are not checked")),
+        ("[pypi-dependencies]\nlib = \"*\"\n", Some("what its packages from PyPI need is not checked")),
         ("[dev]\nx = { path = \"x\" }\n", Some("it is not checked, for pixi.toml:")),
         ("[hence]\nx = 1\n", Some("was not compared with its manifest: pixi.toml:")),
         ("[environments]\nx = [\"nowhere\"]\n", Some("names the feature `nowhere`")),
