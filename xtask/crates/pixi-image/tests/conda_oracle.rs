@@ -4,7 +4,7 @@
 #[path = "support/packages.rs"]
 mod packages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -13,8 +13,9 @@ use packages::{Built, Content, Format, Member, Node, Package, Tree, append, appe
 use pixi_image::clobber::{self, ClobberError, ClobberPlan};
 use pixi_image::entry::{EntryKind, ImagePath};
 use pixi_image::model::{Environment, LockedPackage, Prefix};
-use pixi_image::source::conda::{CondaError, GENERATED_MTIME, MAX_PATCHED, PackageIndex, Placement, Problem};
+use pixi_image::source::conda::{CondaError, MAX_PATCHED, PackageIndex, Problem};
 use pixi_image::source::conda::{read_index, stream};
+use pixi_image::source::placement::{GENERATED_MTIME, Placement};
 use pixi_image::source::python::Python;
 use rattler::install::Installer;
 use rattler::package_cache::PackageCache;
@@ -204,7 +205,7 @@ fn python_of(built: &[Built]) -> Option<Python> {
         subdir: Subdir::Linux64,
         platform: "linux-64".to_owned(),
         cuda: None,
-        packages: built.iter().map(|built| built.locked.clone()).collect(),
+        packages: built.iter().map(|built| built.locked.clone().into()).collect(),
     };
     Python::of(&environment).map(Result::unwrap)
 }
@@ -214,7 +215,8 @@ fn placement<'a>(
     python: Option<&'a Python>,
     moved: &'a BTreeMap<ImagePath, ImagePath>,
 ) -> Placement<'a> {
-    Placement { prefix, python, subdir: Subdir::Linux64, moved }
+    static NOTHING: BTreeSet<ImagePath> = BTreeSet::new();
+    Placement { prefix, python, subdir: Subdir::Linux64, moved, shared: &NOTHING }
 }
 
 fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, ClobberPlan), ClobberError> {
@@ -224,7 +226,7 @@ fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, 
         .zip(&indexes)
         .map(|(built, index)| index.installed_paths(&built.locked, python).unwrap())
         .collect();
-    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone()).collect();
+    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone().into()).collect();
     Ok((indexes, clobber::plan(&locked, &paths)?))
 }
 

@@ -7,10 +7,10 @@ use rattler_conda_types::prefix_record::{PathType, PathsEntry};
 
 use super::Problem;
 use crate::entry::ImagePath;
-use crate::model::{Digest, LockedPackage};
+use crate::model::{CondaPackage, Digest};
 
 /// Where the record of `package` goes, relative to the environment: `conda-meta/<name>-<version>-<build>.json`.
-pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
+pub fn record_path(package: &CondaPackage) -> Result<ImagePath, Problem> {
     let identity = package.identity();
     if identity.contains('/') {
         return Err(Problem::BadName);
@@ -20,7 +20,7 @@ pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
 
 /// The record as rattler writes it, without what only holds for the machine that builds the image: the package cache it
 /// was linked from, and how.
-pub(super) fn record(package: &LockedPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
+pub(super) fn record(package: &CondaPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
     paths.sort_by(|a, b| a.relative_path.cmp(&b.relative_path));
     let record = PrefixRecord::from_repodata_record(package.record.clone(), paths);
     serde_json::to_vec_pretty(&record).map_err(Problem::Record)
