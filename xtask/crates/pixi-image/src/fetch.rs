@@ -97,8 +97,12 @@ fn size(bytes: u64, more: bool) -> String {
 
 /// Where the archive of a package stands in the cache.
 pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
-    let extension = if package.record.url.path().ends_with(".tar.bz2") { "tar.bz2" } else { "conda" };
-    cache.join("packages").join(format!("{}.{extension}", package.sha256.hex()))
+    let extension = match package {
+        LockedPackage::Pypi(_) => "whl",
+        LockedPackage::Conda(_) if package.url().path().ends_with(".tar.bz2") => "tar.bz2",
+        LockedPackage::Conda(_) => "conda",
+    };
+    cache.join("packages").join(format!("{}.{extension}", package.sha256().hex()))
 }
 
 /// Brings all archives into `<cache>/packages` and gives their paths in the order of `packages`.
@@ -155,7 +159,7 @@ pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError>
             Err(error) => return Err(fail(error)),
         }
     }
-    let (expected, actual) = (package.sha256, Digest(hasher.finalize().into()));
+    let (expected, actual) = (package.sha256(), Digest(hasher.finalize().into()));
     if expected != actual {
         return Err(FetchError::Damaged { package: package.identity(), path: archive.to_owned(), expected, actual });
     }
@@ -200,8 +204,8 @@ async fn download(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<(), HttpError> {
-    let source = Source::from_url(&package.record.url)?;
-    let expected = Expected { sha256: package.sha256, size: package.size() };
+    let source = Source::from_url(package.url())?;
+    let expected = Expected { sha256: package.sha256(), size: package.size() };
     let mut pending = Pending::create(place).map_err(HttpError::Write)?;
     Download { client, source: &source, expected, progress, stop }.run(&mut pending).await?;
     pending.publish(0o644).map_err(HttpError::Write)

@@ -208,7 +208,7 @@ fn channels_of_other_kinds_are_refused_by_name() {
 #[test]
 fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_used() {
     let (broken, empty, good) = (Web::start(), Web::start(), serving(&channel()));
-    channel().serve_at(&broken, "/channel", |_| Answer::Status(503));
+    channel().serve_as(&broken, "/channel", |_| Answer::Status(503));
     let bench = Bench::new(FAR);
     bench.write("work/.pixi/config.toml", &mirrors(FAR, &[&broken, &empty, &good]));
     succeeds(&mut bench.lock());
@@ -255,7 +255,7 @@ fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_u
 #[test]
 fn a_password_is_found_wherever_pixi_keeps_it_and_is_written_nowhere() {
     let web = Web::start();
-    channel().serve_at(&web, "/channel", |answer| answer.for_who_sends(BASIC));
+    channel().serve_as(&web, "/channel", |answer| answer.for_who_sends(BASIC));
     let bench = Bench::new(&web.url("/channel"));
     let message = fails(&mut bench.lock());
     assert!(message.contains("401") && message.contains("~/.netrc"), "{message}");
@@ -328,8 +328,8 @@ fn a_password_is_found_wherever_pixi_keeps_it_and_is_written_nowhere() {
 #[test]
 fn tokens_go_where_they_belong_and_into_no_message() {
     let web = Web::start();
-    channel().serve_at(&web, "/channel", |answer| answer.for_who_sends("Authorization: Bearer sec-ret"));
-    channel().serve_at(&web, "/t/tk-sec-ret/channel", |answer| answer);
+    channel().serve_as(&web, "/channel", |answer| answer.for_who_sends("Authorization: Bearer sec-ret"));
+    channel().serve_at(&web, "/t/tk-sec-ret/channel");
     let bench = Bench::new(&web.url("/channel"));
     bench.write("home/.rattler/credentials.json", r#"{"127.0.0.1": {"BearerToken": "sec-ret"}}"#);
     succeeds(&mut bench.lock());
@@ -348,7 +348,7 @@ fn tokens_go_where_they_belong_and_into_no_message() {
     let message = fails(&mut in_the_url.lock());
     assert!(!message.contains("sec-ret"), "{message}");
     channel().serve(&web);
-    channel().serve_at(&web, "/t/tk-sec-ret/channel", |answer| answer);
+    channel().serve_at(&web, "/t/tk-sec-ret/channel");
     succeeds(&mut in_the_url.lock());
     assert!(!in_the_url.lock_text().contains("sec-ret"), "{}", in_the_url.lock_text());
     assert!(in_the_url.lock_text().contains(&web.url("/channel/noarch/tool-1.0-h_0.conda")));
@@ -520,7 +520,7 @@ fn a_channel_in_a_directory_is_locked_and_fetched() {
     succeeds(&mut by_url.lock());
     let paths = fetch::packages(&by_url.packages(), &by_url.path("cache"), &Options::default(), &Silent).unwrap();
     for (package, path) in by_url.packages().iter().zip(paths) {
-        assert_eq!(Digest::of(&fs::read(path).unwrap()), package.sha256);
+        assert_eq!(Digest::of(&fs::read(path).unwrap()), package.sha256());
     }
 }
 
@@ -529,8 +529,8 @@ fn packages_of_one_name_from_two_channels_are_two_packages() {
     let web = Web::start();
     let (one, two) = (channel(), channel().package("linux-64", "base-2.0-h_0", &["other"]));
     let two = two.package("linux-64", "other-1.0-h_0", &[]).with_bytes("linux-64/base-2.0-h_0.conda", b"another base");
-    one.serve_at(&web, "/one", |answer| answer);
-    two.serve_at(&web, "/two", |answer| answer);
+    one.serve_at(&web, "/one");
+    two.serve_at(&web, "/two");
     let cache = tempfile::tempdir().unwrap();
     let fetched = |channel: &str| {
         let bench = Bench::new(&web.url(channel));
@@ -573,8 +573,8 @@ fn a_channel_behind_a_companys_certificate_is_read_once_its_authority_is_named()
 fn proxies_of_the_configuration_are_asked_with_their_password_unless_the_environment_names_others() {
     let (proxy, other) = (Web::start(), Web::start());
     let credentials = "Proxy-Authorization: Basic bWU6c2VjLXJldA==";
-    channel().serve_at(&proxy, FAR, |answer| Answer::Guarded(credentials, 407, Box::new(answer)));
-    channel().serve_at(&other, FAR, |answer| answer);
+    channel().serve_as(&proxy, FAR, |answer| Answer::Guarded(credentials, 407, Box::new(answer)));
+    channel().serve_at(&other, FAR);
     let bench = Bench::new(FAR);
     bench.write("work/.pixi/config.toml", &format!("[proxy-config]\nhttp = \"{}\"\n", proxy.url("")));
     let message = fails(&mut bench.lock());

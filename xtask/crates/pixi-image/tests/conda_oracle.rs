@@ -1,10 +1,11 @@
 //! Streams packages and compares with what rattler's installer makes of them, then streams what no package should be.
 #![cfg(unix)]
 
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/packages.rs"]
 mod packages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -13,8 +14,9 @@ use packages::{Built, Content, Format, Member, Node, Package, Tree, append, appe
 use pixi_image::clobber::{self, ClobberError, ClobberPlan};
 use pixi_image::entry::{EntryKind, ImagePath};
 use pixi_image::model::{Environment, LockedPackage, Prefix};
-use pixi_image::source::conda::{CondaError, GENERATED_MTIME, MAX_PATCHED, PackageIndex, Placement, Problem};
+use pixi_image::source::conda::{CondaError, MAX_PATCHED, PackageIndex, Problem};
 use pixi_image::source::conda::{read_index, stream};
+use pixi_image::source::placement::{GENERATED_MTIME, Placement};
 use pixi_image::source::python::Python;
 use rattler::install::Installer;
 use rattler::package_cache::PackageCache;
@@ -204,7 +206,7 @@ fn python_of(built: &[Built]) -> Option<Python> {
         subdir: Subdir::Linux64,
         platform: "linux-64".to_owned(),
         cuda: None,
-        packages: built.iter().map(|built| built.locked.clone()).collect(),
+        packages: built.iter().map(|built| built.locked.clone().into()).collect(),
     };
     Python::of(&environment).map(Result::unwrap)
 }
@@ -214,7 +216,8 @@ fn placement<'a>(
     python: Option<&'a Python>,
     moved: &'a BTreeMap<ImagePath, ImagePath>,
 ) -> Placement<'a> {
-    Placement { prefix, python, subdir: Subdir::Linux64, moved }
+    static NOTHING: BTreeSet<ImagePath> = BTreeSet::new();
+    Placement { prefix, python, subdir: Subdir::Linux64, moved, shared: &NOTHING }
 }
 
 fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, ClobberPlan), ClobberError> {
@@ -224,7 +227,7 @@ fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, 
         .zip(&indexes)
         .map(|(built, index)| index.installed_paths(&built.locked, python).unwrap())
         .collect();
-    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone()).collect();
+    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone().into()).collect();
     Ok((indexes, clobber::plan(&locked, &paths)?))
 }
 

@@ -259,7 +259,7 @@ fn a_channel_may_be_a_directory() {
     bench.locked();
     assert_eq!(bench.check(), "");
     let read = lock::read(&bench.path("pixi.lock"), "cpu", "linux-64").unwrap();
-    assert!(read.packages.iter().all(|package| package.record.url.scheme() == "file"));
+    assert!(read.packages.iter().all(|package| package.url().scheme() == "file"));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn many_archives_come_in_parallel_and_progress_adds_up() {
     let (cache, count) = (tempfile::tempdir().unwrap(), Count::default());
     let paths = fetch::packages(&packages, cache.path(), &Options::default(), &count).unwrap();
     for (package, path) in packages.iter().zip(&paths) {
-        assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256);
+        assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256());
         assert!(path.to_string_lossy().ends_with(".tar.bz2"));
     }
     let total: usize = contents.iter().map(Vec::len).sum();

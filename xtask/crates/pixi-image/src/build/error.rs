@@ -12,7 +12,7 @@ use crate::registry::RegistryError;
 use crate::solve::CheckError;
 use crate::source::app::AppError;
 use crate::source::base::BaseError;
-use crate::source::conda::CondaError;
+use crate::source::package::PackageError;
 use crate::source::python::PythonError;
 use crate::squashfs::SquashfsError;
 use crate::tree::TreeError;
@@ -36,7 +36,7 @@ pub enum BuildError {
     #[error("{source}\n  hint: the copy that was pulled lies in {images}; delete it there, and it is pulled again")]
     PulledBase { images: std::path::PathBuf, source: BaseError },
     #[error(transparent)]
-    Conda(#[from] CondaError),
+    Package(#[from] PackageError),
     #[error(transparent)]
     Python(#[from] PythonError),
     #[error(transparent)]

@@ -26,6 +26,9 @@ pub struct Plan {
     json: bool,
 }
 
+/// Stands for the build of a wheel.
+const NO_BUILD: &str = "-";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -52,7 +55,10 @@ struct Layer<'a> {
 struct Package<'a> {
     name: &'a str,
     version: String,
-    build: &'a str,
+    /// None of a wheel.
+    build: Option<&'a str>,
+    /// `conda` or `pypi`.
+    kind: &'static str,
     bytes: Option<u64>,
     /// Its layer, counted from 1.
     layer: usize,
@@ -79,17 +85,15 @@ impl Plan {
 
 impl<'a> Report<'a> {
     fn of(environment: &'a Environment) -> Self {
-        let packages = environment.packages.iter().map(|package| {
-            let record = &package.record.package_record;
-            Package {
-                name: package.name(),
-                version: record.version.to_string(),
-                build: record.build.as_str(),
-                bytes: package.size(),
-                layer: 0,
-                sha256: package.sha256,
-                url: pixi_image::http::shown(&package.record.url),
-            }
+        let packages = environment.packages.iter().map(|package| Package {
+            name: package.name(),
+            version: package.version(),
+            build: package.conda().map(|package| package.record.package_record.build.as_str()),
+            kind: package.kind(),
+            bytes: package.size(),
+            layer: 0,
+            sha256: package.sha256(),
+            url: pixi_image::http::shown(package.url()),
         });
         let mut packages: Vec<_> = packages.collect();
         packages.sort_by_key(|package| package.name);
@@ -131,13 +135,17 @@ impl<'a> Report<'a> {
         )?;
         let width = |text: fn(&Package<'a>) -> usize| self.packages.iter().map(text).max().unwrap_or(0);
         let (name, version) = (width(|package| package.name.len()), width(|package| package.version.len()));
-        let build = width(|package| package.build.len());
+        let build = width(|package| package.build.unwrap_or(NO_BUILD).len());
         for package in &self.packages {
             let bytes = package.bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
             writeln!(
                 out,
-                "{:name$}  {:version$}  {:build$}  {bytes:>12}  layer {}",
-                package.name, package.version, package.build, package.layer
+                "{:name$}  {:version$}  {:build$}  {bytes:>12}  {}  layer {}",
+                package.name,
+                package.version,
+                package.build.unwrap_or(NO_BUILD),
+                package.kind,
+                package.layer
             )?;
         }
         Ok(())

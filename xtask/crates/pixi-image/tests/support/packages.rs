@@ -6,7 +6,7 @@ use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use pixi_image::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode};
-use pixi_image::model::{Digest, LockedPackage};
+use pixi_image::model::{CondaPackage, Digest};
 use rattler_conda_types::compression_level::CompressionLevel;
 use rattler_conda_types::package::FileMode;
 use rattler_conda_types::{NoArchType, PackageRecord, RepoDataRecord, Version};
@@ -99,7 +99,7 @@ pub struct Package {
 /// A package on the disk.
 pub struct Built {
     pub archive: PathBuf,
-    pub locked: LockedPackage,
+    pub locked: CondaPackage,
 }
 
 impl Package {
@@ -163,7 +163,7 @@ impl Package {
     }
 
     /// The package as a lock would describe it.
-    pub fn locked(&self, archive: &Path, bytes: &[u8]) -> LockedPackage {
+    pub fn locked(&self, archive: &Path, bytes: &[u8]) -> CondaPackage {
         let version: Version = self.version.parse().unwrap();
         let mut package_record = PackageRecord::new(self.name.parse().unwrap(), version, "h0_0".parse().unwrap());
         let sha256 = Digest::of(bytes);
@@ -182,7 +182,7 @@ impl Package {
             url: url::Url::from_file_path(archive).unwrap(),
             channel: Some("https://example.invalid/channel".to_owned()),
         };
-        LockedPackage { record, sha256 }
+        CondaPackage { record, sha256 }
     }
 
     /// The files of `info/`.

@@ -7,11 +7,11 @@ use rattler_conda_types::prefix_record::{PathType, PathsEntry};
 
 use super::Problem;
 use crate::entry::ImagePath;
-use crate::model::{Digest, LockedPackage};
+use crate::model::{CondaPackage, Digest};
 use crate::secrets;
 
 /// Where the record of `package` goes, relative to the environment: `conda-meta/<name>-<version>-<build>.json`.
-pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
+pub fn record_path(package: &CondaPackage) -> Result<ImagePath, Problem> {
     let identity = package.identity();
     if identity.contains('/') {
         return Err(Problem::BadName);
@@ -21,7 +21,7 @@ pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
 
 /// The record as rattler writes it, without what only holds for the machine that builds the image: the package cache it
 /// was linked from, and how; and without a password of its channel.
-pub(super) fn record(package: &LockedPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
+pub(super) fn record(package: &CondaPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
     paths.sort_by(|a, b| a.relative_path.cmp(&b.relative_path));
     let mut source = package.record.clone();
     source.url = secrets::without_credentials(&source.url);
