@@ -1,5 +1,6 @@
 //! Reads one environment for one platform out of a `pixi.lock`: the sole user of `rattler_lock` beside [`crate::solve`].
 
+mod lock_hash;
 mod tags;
 mod wheels;
 
@@ -264,6 +265,8 @@ pub fn read(lock: &Path, environment: &str, platform: &str) -> Result<Environmen
         subdir: row.subdir(),
         platform: row.name().to_string(),
         cuda: cuda.or_else(derived),
+        virtual_packages: row.virtual_packages().to_vec(),
+        lock_hash: lock_hash::of(locked, row),
         packages,
     })
 }

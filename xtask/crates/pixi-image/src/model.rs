@@ -247,6 +247,10 @@ pub struct Environment {
     pub platform: String,
     /// The `__cuda` version that the row promises, for example `12`.
     pub cuda: Option<String>,
+    /// All that the row promises, as the lock writes it; nothing in locks before version 7.
+    pub virtual_packages: Vec<String>,
+    /// The hash by which pixi knows this environment again, where it can be told.
+    pub lock_hash: Option<String>,
     /// The packages: those of conda, each after everything that it depends on, then the wheels by name.
     pub packages: Vec<LockedPackage>,
 }

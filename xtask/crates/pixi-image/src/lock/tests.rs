@@ -277,3 +277,61 @@ fn locks_of_version_6_have_wheels_too() {
     let gpu = with(&text, "gpu", "linux-64").unwrap();
     assert_eq!(gpu.wheels().map(|wheel| wheel.name.as_str()).collect::<Vec<_>>(), ["foo"]);
 }
+
+/// A lock that pixi 0.77.0 has written, without what does not count here.
+const OF_PIXI: &str = "\
+version: 7
+platforms:
+- name: linux-64
+  virtual-packages:
+  - __unix=0=0
+  - __linux=4.18
+  - __glibc=2.28
+  - __archspec=0=x86_64
+- name: p1
+  subdir: linux-64
+  virtual-packages:
+  - __cuda=12
+  - __unix=0=0
+  - __linux=4.18
+  - __glibc=2.28
+  - __archspec=0=x86_64
+environments:
+  default:
+    channels:
+    - url: http://127.0.0.1:8765/
+    packages:
+      linux-64:
+      - conda: http://127.0.0.1:8765/noarch/cuda-version-12.9-deb13_hd2c75b5_0.conda
+  gpu:
+    channels:
+    - url: http://127.0.0.1:8765/
+    packages:
+      p1:
+      - conda: http://127.0.0.1:8765/linux-64/python-3.13.5-deb13_h119c895_0.conda
+      - conda: http://127.0.0.1:8765/noarch/cuda-version-12.9-deb13_hd2c75b5_0.conda
+      - conda: http://127.0.0.1:8765/noarch/typing_extensions-4.13.2-deb13_h59941db_0.conda
+packages:
+- conda: http://127.0.0.1:8765/linux-64/python-3.13.5-deb13_h119c895_0.conda
+  sha256: 19c74504e884691abd883b33b14399ef95a4cc4f1d14da2fe083e1fdf4a29ab9
+- conda: http://127.0.0.1:8765/noarch/cuda-version-12.9-deb13_hd2c75b5_0.conda
+  sha256: 25d195c3a8152cca45c7d03437f32cda80f97f92aedbf2d1c16fa334b9f3f0d1
+  constrains:
+  - __cuda >=12
+- conda: http://127.0.0.1:8765/noarch/typing_extensions-4.13.2-deb13_h59941db_0.conda
+  noarch: python
+  sha256: bd306926251b63d8094b712128d43646b36fa7ec1a97b140f8b28e29ec473019
+  depends:
+  - python >=3.13
+";
+
+#[test]
+fn the_hash_of_an_environment_is_the_one_that_pixi_writes_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pixi.lock");
+    std::fs::write(&path, OF_PIXI).unwrap();
+    for (environment, hash) in [("default", "4fe02850a42e11f5"), ("gpu", "95c0d0ebe37bbf70")] {
+        assert_eq!(read(&path, environment, "linux-64").unwrap().lock_hash.as_deref(), Some(hash), "{environment}");
+    }
+    assert_eq!(with(&v6(), "gpu", "linux-64").unwrap().lock_hash, None);
+}

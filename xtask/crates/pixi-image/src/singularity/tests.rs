@@ -41,6 +41,8 @@ fn environment(packages: &[&str]) -> Environment {
         subdir: Subdir::Linux64,
         platform: "p1".to_owned(),
         cuda: None,
+        virtual_packages: Vec::new(),
+        lock_hash: None,
         packages: packages.iter().map(|name| package(name)).collect(),
     }
 }

@@ -147,6 +147,8 @@ mod tests {
             subdir: Subdir::Linux64,
             platform: "linux-64".to_owned(),
             cuda: None,
+            virtual_packages: Vec::new(),
+            lock_hash: None,
             packages: vec![CondaPackage { record, sha256: Digest([0; 32]) }.into()],
         }
     }
