@@ -238,7 +238,8 @@ fn edit_adds_what_is_asked_for_once_and_says_what_it_replaces() {
         run.stdout().split(" (").next(),
         Some("cuda-exercise/pixi.toml: platform linux-aarch64, CUDA 12.9 instead of 12, numpy >=1 for feature gpu")
     );
-    let shown = "With pixi, the same is done by:\n    cd cuda-exercise\n    pixi workspace platform add linux-aarch64\n    # by hand: ";
+    let shown = "With pixi, the same is done by:\n    cd cuda-exercise\n    \
+                 pixi workspace platform add linux-aarch64\n    # by hand: ";
     assert!(run.stderr().contains(shown), "{}", run.stderr());
     assert!(run.stderr().ends_with("\n    pixi add --feature gpu 'numpy>=1'\n"), "{}", run.stderr());
     assert!(run.stderr().contains("for CUDA 12; `--cuda-version 12.9` tells builds by Docker"), "{}", run.stderr());

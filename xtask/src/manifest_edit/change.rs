@@ -82,8 +82,8 @@ impl fmt::Display for Change {
     }
 }
 
-/// The pixi commands that make these changes, as they are typed in the workspace's directory, one a line. What pixi has no
-/// command for is a comment.
+/// The pixi commands that make these changes, as they are typed in the workspace's directory, one a line. What pixi has
+/// no command for is a comment.
 pub fn pixi_commands(changes: &[Change]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest = changes;

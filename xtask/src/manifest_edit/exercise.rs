@@ -45,8 +45,8 @@ impl Manifest {
         self.note_unused(request)
     }
 
-    /// Does work that, in a manifest of another style than before, only writes what was there in another way: it is no change
-    /// of its own then.
+    /// Does work that, in a manifest of another style than before, only writes what was there in another way: it is no
+    /// change of its own then.
     fn part_of_style(&mut self, restyled: bool, work: impl FnOnce(&mut Self) -> Result<(), Stop>) -> Result<(), Stop> {
         let before = self.changes.len();
         work(self)?;
@@ -129,8 +129,8 @@ impl Manifest {
         self.array(&[self.workspace], "channels")?.into_iter().flatten().enumerate().map(name).collect()
     }
 
-    /// Adds a dependency as `pixi add` does: another version replaces the one that is there, any version does not. What a
-    /// feature has for some platforms only is changed there.
+    /// Adds a dependency as `pixi add` does: another version replaces the one that is there, any version does not. What
+    /// a feature has for some platforms only is changed there.
     fn dependency(&mut self, feature: Option<&str>, dependency: &Dependency) -> Result<(), Stop> {
         let owner = feature.map(|feature| vec!["feature", feature]).unwrap_or_default();
         let general = [owner.as_slice(), &["dependencies"]].concat();

@@ -1,4 +1,4 @@
-//! A manifest that is being edited: what stands in it is read, what is missing is put in, in the way that it is written.
+//! A manifest that is being edited: what stands in it is read, what is missing is put in the way that it is written.
 
 use toml_edit::{Array, Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
 
@@ -163,7 +163,7 @@ impl Manifest {
         self.document.to_string()
     }
 
-    /// Whether `table` will make a table with a header of its own: neither all is there, nor does it go into an inline one.
+    /// Whether `table` will make a table with a header of its own: it is not there, and does not go into an inline one.
     fn makes_header(&self, path: &[&str]) -> Result<bool, Stop> {
         let mut item = self.document.as_item();
         for (depth, key) in path.iter().enumerate() {
@@ -285,8 +285,8 @@ struct Place {
 }
 
 impl Place {
-    /// Behind the last member, which has this suffix and prefix (none in an empty list), in a list with or without a comma
-    /// at its end and with `trailing` behind that.
+    /// Behind the last member, which has this suffix and prefix (none in an empty list), in a list with or without a
+    /// comma at its end and with `trailing` behind that.
     fn behind(comma: bool, trailing: Option<String>, suffix: Option<String>, prefix: Option<String>) -> Self {
         let at_end = comma || prefix.is_none();
         let Some(tail) = (if at_end { trailing } else { suffix }) else {
@@ -342,8 +342,8 @@ pub fn retain(array: &mut Array, keep: impl Fn(&Value) -> bool) {
     close(array, &orphans, behind_removed, &indent);
 }
 
-/// Parts what stands before a value into what is about the one before, and the rest. What is about a value that was removed
-/// gets a line of its own.
+/// Parts what stands before a value into what is about the one before, and the rest. What is about a value that was
+/// removed gets a line of its own.
 fn parted(text: &str, behind_removed: bool, indent: &str) -> (String, String) {
     let (first, rest) = text.find('\n').map_or((text, ""), |newline| text.split_at(newline));
     match (first.trim_end(), behind_removed) {

@@ -125,8 +125,8 @@ impl Manifest {
         Ok(true)
     }
 
-    /// Limits the cpu feature to platforms that promise nothing, as it is where all of them are so: those of the exercise and
-    /// what is asked for, and where it was not limited, all that there are.
+    /// Limits the cpu feature to platforms that promise nothing, as it is where all of them are so: those of the
+    /// exercise and what is asked for, and where it was not limited, all that there are.
     pub fn limit_cpu(&mut self, asked: &[String]) -> Result<(), Stop> {
         let is_limited = self.array(&["feature", "cpu"], "platforms")?.is_some();
         let wanted = |row: &Row| {

@@ -404,7 +404,8 @@ fn another_cuda_version_replaces_the_one_that_is_there_in_both_styles() {
 #[test]
 fn platforms_that_pixi_names_by_their_cuda_version_are_found_and_followed() {
     let text = r#"[workspace]
-platforms = ["linux-64", { platform = "linux-64", cuda = "12.4" }, { name = "lab", platform = "win-64", cuda = { driver = "12.4", arch = "8.6" } }]
+platforms = ["linux-64", { platform = "linux-64", cuda = "12.4" },
+             { name = "lab", platform = "win-64", cuda = { driver = "12.4", arch = "8.6" } }]
 [feature.gpu]
 platforms = ["linux-64-cuda-12-4", "lab"]
 [feature.more]
@@ -417,7 +418,7 @@ platforms = ["linux-64-cuda-12-4"]
     assert_eq!(after.matches("\"linux-64-cuda-13\"").count(), 2, "{after}");
     let target = format!("{text}[feature.more.target.linux-64-cuda-12-4.dependencies]\n");
     let (line, column, key, reason) = refused(&target, with_cuda("13"));
-    assert_eq!((line, column, key.as_str()), (7, 22, "feature.more.target.linux-64-cuda-12-4"), "{reason}");
+    assert_eq!((line, column, key.as_str()), (8, 22, "feature.more.target.linux-64-cuda-12-4"), "{reason}");
     let twin = text.replace("[\"linux-64\",", "[\"linux-64\", { platform = \"linux-64\", cuda = \"13\" },");
     assert!(refused(&twin, with_cuda("13")).3.contains("would be the same"));
 }

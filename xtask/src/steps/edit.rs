@@ -34,7 +34,7 @@ struct More {
     #[arg(long, value_name = "VERSION", value_parser = options::cuda_version)]
     cuda: Option<String>,
     /// Conda platform to add, such as linux-aarch64; may be repeated
-    #[arg(long, value_name = "SUBDIR", value_parser = PossibleValuesParser::new(manifest_edit::SUBDIRS), hide_possible_values = true)]
+    #[arg(long, value_name = "SUBDIR", value_parser = subdirs(), hide_possible_values = true)]
     add_platform: Vec<String>,
     /// Package to add, such as 'numpy>=2'; may be repeated
     #[arg(long, value_name = "SPEC")]
@@ -45,6 +45,10 @@ struct More {
     /// Channel to add behind the others, by name or address; may be repeated
     #[arg(long, value_name = "CHANNEL", value_parser = manifest_edit::channel)]
     channel: Vec<String>,
+}
+
+fn subdirs() -> PossibleValuesParser {
+    PossibleValuesParser::new(manifest_edit::SUBDIRS)
 }
 
 impl Arguments {
