@@ -13,6 +13,7 @@ use rustix::fs::{self as rfs, AtFlags, FlockOperation, Mode as Permissions, OFla
 use serde_json::{Value, json};
 
 use crate::clobber::{self, ClobberError};
+use crate::config::Config;
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::fetch::{self, FetchError};
 use crate::model::{Digest, Environment, LockedPackage, PIXI_VERSION, Prefix};
@@ -44,6 +45,8 @@ pub struct Request<'a> {
     pub virtual_packages: &'a [GenericVirtualPackage],
     /// The cache of archives.
     pub cache: &'a Path,
+    /// How channels are reached.
+    pub config: &'a Config,
 }
 
 /// Why an environment is not installed. What was there before is as it was.
@@ -121,7 +124,8 @@ pub fn install(request: &Request<'_>, progress: &dyn Progress) -> Result<bool, I
     if is_current(request) {
         return Ok(false);
     }
-    let archives = fetch::packages(&environment.packages, request.cache, &fetch::Options::default(), progress)?;
+    let options = fetch::Options { config: request.config, offline: request.config.offline };
+    let archives = fetch::packages(&environment.packages, request.cache, &options, progress)?;
     let plan = Plan::of(environment, &archives)?;
     progress.phase(&format!("Installing {} packages into {}", environment.packages.len(), place.display()));
 

@@ -10,12 +10,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
+use pixi_image::config::Config;
 use pixi_image::fetch::{self, FetchError, Options};
 use pixi_image::http::HttpError;
 use pixi_image::lock;
 use pixi_image::model::{Digest, LockedPackage};
 use pixi_image::progress::{Progress, Silent};
-use pixi_image::registry::{self, RegistryError};
+use pixi_image::registry::{self, Reach, RegistryError};
 use web::{Answer, Web};
 
 /// Packages as a lock names them: a URL, and what its bytes must be.
@@ -396,6 +397,10 @@ fn a_probe_answers_for_each_address_and_waits_for_none_too_long() {
     assert_eq!(lines[4], format!("reachable\t{}", url("/ok")));
 }
 
+fn reach(offline: bool) -> Reach<'static> {
+    Reach { config: Config::none(), offline }
+}
+
 /// A real registry on loopback; `None`, loudly, where it is not installed.
 struct Registry {
     server: Child,
@@ -533,7 +538,7 @@ fn a_base_is_pulled_for_its_architecture_and_by_digest_only_once() {
     registry.push("both", &["amd64", "arm64"]);
     let cache = tempfile::tempdir().unwrap();
     let pull = |reference: &str, architecture: &str, offline: bool| {
-        registry::pull(reference, architecture, cache.path(), offline, &Silent)
+        registry::pull(reference, architecture, cache.path(), reach(offline), &Silent)
     };
     let tag = registry.reference("both");
     let amd = pull(&tag, "amd64", false).unwrap();
@@ -544,13 +549,13 @@ fn a_base_is_pulled_for_its_architecture_and_by_digest_only_once() {
     let message = pull(&tag, "s390x", false).unwrap_err().to_string();
     assert!(message.contains("has no image for linux/s390x; it has: linux/amd64, linux/arm64"), "{message}");
     let pinned = format!("{}/both@{}", registry.address, amd.digest);
-    assert_eq!(registry::resolve(&tag).unwrap(), pinned, "the index, whatever the architecture");
-    assert_eq!(registry::resolve(&pinned).unwrap(), pinned);
-    let missing = registry::resolve(&registry.reference("nothing")).unwrap_err().to_string();
+    assert_eq!(registry::resolve(&tag, Config::none()).unwrap(), pinned, "the index, whatever the architecture");
+    assert_eq!(registry::resolve(&pinned, Config::none()).unwrap(), pinned);
+    let missing = registry::resolve(&registry.reference("nothing"), Config::none()).unwrap_err().to_string();
     assert!(missing.contains("/nothing") && missing.contains("hint"), "{missing}");
     let never = tempfile::tempdir().unwrap();
     assert!(matches!(
-        registry::pull(&pinned, "amd64", never.path(), true, &Silent),
+        registry::pull(&pinned, "amd64", never.path(), reach(true), &Silent),
         Err(RegistryError::Offline { .. })
     ));
     drop(registry);
@@ -566,7 +571,7 @@ fn a_base_without_an_index_is_checked_for_its_architecture() {
     registry.push("one", &["arm64"]);
     let cache = tempfile::tempdir().unwrap();
     let pull = |name: &str, architecture: &str| {
-        registry::pull(&registry.reference(name), architecture, cache.path(), false, &Silent)
+        registry::pull(&registry.reference(name), architecture, cache.path(), reach(false), &Silent)
     };
     let arm = pull("one", "arm64").unwrap();
     assert_eq!((architecture_of(&arm.layout).as_str(), arm.digest), ("arm64", arm.manifest));
@@ -574,7 +579,7 @@ fn a_base_without_an_index_is_checked_for_its_architecture() {
     let message = pull("nothing", "amd64").unwrap_err().to_string();
     assert!(message.contains("/nothing:latest") && message.contains("hint: is it spelled right"), "{message}");
     assert!(matches!(
-        registry::pull("UPPER CASE", "amd64", cache.path(), false, &Silent),
+        registry::pull("UPPER CASE", "amd64", cache.path(), reach(false), &Silent),
         Err(RegistryError::BadReference { .. })
     ));
 }
@@ -585,7 +590,7 @@ fn a_layer_that_was_changed_in_the_registry_is_refused() {
     registry.push("spoilt", &["amd64"]);
     // skopeo compresses layers on their way, so what lies in the registry is found by pulling it once.
     let before = tempfile::tempdir().unwrap();
-    let pulled = registry::pull(&registry.reference("spoilt"), "amd64", before.path(), false, &Silent).unwrap();
+    let pulled = registry::pull(&registry.reference("spoilt"), "amd64", before.path(), reach(false), &Silent).unwrap();
     let manifest = std::fs::read(pulled.layout.join("blobs/sha256").join(pulled.manifest.hex())).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     let hex = manifest["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
@@ -600,7 +605,8 @@ fn a_layer_that_was_changed_in_the_registry_is_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&data, bytes).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let error = registry::pull(&registry.reference("spoilt"), "amd64", cache.path(), false, &Silent).unwrap_err();
+    let error =
+        registry::pull(&registry.reference("spoilt"), "amd64", cache.path(), reach(false), &Silent).unwrap_err();
     assert!(error.to_string().contains("spoilt"), "{error}");
     let kept: Vec<_> =
         std::fs::read_dir(cache.path().join("images")).unwrap().flatten().map(|entry| entry.path()).collect();

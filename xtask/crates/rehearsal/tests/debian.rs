@@ -131,6 +131,7 @@ mod installer {
     use std::os::unix::fs::PermissionsExt;
 
     use pixi_image::build::{self, build};
+    use pixi_image::config::Config;
     use pixi_image::runner::rootfs;
     use pixi_image::source::base::BaseReference;
     use pixi_image::store::Store;
@@ -163,7 +164,7 @@ mod installer {
         );
         fs::write(place("pixi.toml"), text).unwrap();
         let manifest = manifest::read(&place("pixi.toml")).unwrap();
-        let options = solve::Options { cache: &place("cache"), offline: false };
+        let options = solve::Options { cache: &place("cache"), offline: false, config: Config::none() };
         fs::write(place("pixi.lock"), solve::solve(&manifest, &options, &Silent).unwrap()).unwrap();
 
         let request = build::Request {
@@ -180,6 +181,7 @@ mod installer {
             created: None,
             jobs: NonZeroUsize::MIN,
             offline: false,
+            config: Config::default(),
         };
         build(&request, &Store::at(place("cache")), &Silent).unwrap();
         let unpacked = rootfs::prepare(&place("oracle.oci.tar"), &place("cache"), &Silent).unwrap();

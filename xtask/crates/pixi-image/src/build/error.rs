@@ -66,6 +66,11 @@ pub enum BuildError {
         "in the base image {path} is no plain directory, so nothing can be installed below it\n  hint: use another base image"
     )]
     BaseInTheWay { path: String },
+    #[error(
+        "{path}:{line} holds the password or token of {url}, and this file goes into the image\n  hint: take it out, and put \
+         it into ~/.netrc or ~/.rattler/credentials.json; then lock again"
+    )]
+    Secret { path: std::path::PathBuf, line: usize, url: String },
     #[error("cannot pack {what}: {source}")]
     Packing { what: String, source: std::io::Error },
     #[error("cannot read {path}: {source}\n  hint: make it readable, or name another")]

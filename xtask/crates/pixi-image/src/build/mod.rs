@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rattler_conda_types::Subdir;
 
 use crate::archive::ArchiveWriter;
+use crate::config::Config;
 use crate::fetch;
 use crate::lock;
 use crate::manifest;
@@ -23,6 +24,7 @@ use crate::pack::{Compressors, PackFile};
 use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
+use crate::secrets;
 use crate::source::base::{Base, BaseReference};
 use crate::store::Store;
 
@@ -57,6 +59,18 @@ pub struct Request {
     pub jobs: NonZeroUsize,
     /// Use only what is on this machine.
     pub offline: bool,
+    /// How channels and registries are reached.
+    pub config: Config,
+}
+
+impl Request {
+    fn is_offline(&self) -> bool {
+        self.offline || self.config.offline
+    }
+
+    fn reach(&self) -> registry::Reach<'_> {
+        registry::Reach { config: &self.config, offline: self.is_offline() }
+    }
 }
 
 /// Which format an artefact has.
@@ -106,12 +120,14 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
+    refuse_secrets(&request.manifest, &files.manifest)?;
+    refuse_secrets(&request.lock, &String::from_utf8_lossy(&files.lock))?;
     let architecture = architecture(environment.subdir)?;
     let prefix = Prefix::of_environment(&environment.name);
     let compressors = Compressors::start(request.jobs);
 
     let base = prepare_base(request, architecture, store, &compressors, progress)?;
-    let options = fetch::Options { offline: request.offline, ..fetch::Options::default() };
+    let options = fetch::Options { offline: request.is_offline(), config: &request.config };
     let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
     let packages = packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)?;
     warn_of_scripts(&environment, &packages, progress);
@@ -119,6 +135,14 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
     progress.phase("Writing the images");
     write_both(request, &root, archive, sif, store)
+}
+
+/// Manifest and lock go into the image as they are, where everybody can read them.
+fn refuse_secrets(path: &Path, text: &str) -> Result<(), BuildError> {
+    match secrets::first_in(text) {
+        Some((line, url)) => Err(BuildError::Secret { path: path.to_owned(), line, url }),
+        None => Ok(()),
+    }
 }
 
 /// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole does either
@@ -157,7 +181,7 @@ fn prepare_base(
         BaseReference::Scratch => return Ok(None),
         BaseReference::Local(path) => (path.clone(), file_name(path)),
         BaseReference::Registry(reference) => {
-            let pulled = registry::pull(reference, architecture, store.root(), request.offline, progress)?;
+            let pulled = registry::pull(reference, architecture, store.root(), request.reach(), progress)?;
             (pulled.layout, reference.clone())
         }
     };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pixi_image::config::Config;
 use pixi_image::{manifest, publish, solve};
 
 use super::report::{self, Lines};
@@ -46,7 +47,8 @@ impl Lock {
         }
         interrupt::watch()?;
         let store = self.cache.store()?;
-        let options = solve::Options { cache: store.root(), offline: self.offline };
+        let config = Config::load(self.manifest.parent())?;
+        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config };
         let text = solve::solve(&manifest, &options, &Lines)?;
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use rattler_conda_types::{GenericVirtualPackage, MatchSpec, Matches, PackageName, ParseStrictness, RepoDataRecord};
 use rattler_lock::{Environment, LockFile, Platform as Row};
+use url::Url;
 
 use crate::lock::{self, LockError};
 use crate::manifest::{Manifest, ManifestEnvironment, Target, is_default};
+use crate::secrets;
 
 /// Something that the manifest asks for and the lock does not give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,11 @@ fn about(environment: &ManifestEnvironment, reason: impl Into<String>) -> Unmet 
 }
 
 fn check_environment(environment: &ManifestEnvironment, locked: Environment<'_>, unmet: &mut Vec<Unmet>) {
-    let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
+    // A lock names channels without their passwords.
+    let trimmed = |url: &str| {
+        let url = Url::parse(url).map_or_else(|_| url.to_owned(), |url| secrets::without_credentials(&url).into());
+        url.trim_end_matches('/').to_owned()
+    };
     let expected: Vec<_> = environment.channels.iter().map(|channel| trimmed(channel.base_url.as_str())).collect();
     let found: Vec<_> = locked.channels().iter().map(|channel| trimmed(&channel.url)).collect();
     if expected != found {

@@ -35,13 +35,21 @@ impl Channel {
 
     /// Serves it below `/channel/`.
     pub fn serve(&self, web: &Web) {
-        web.set("/channel/noarch/repodata.json", vec![Answer::Bytes(self.repodata("noarch"))]);
-        for subdir in self.subdirs.keys() {
-            web.set(&format!("/channel/{subdir}/repodata.json"), vec![Answer::Bytes(self.repodata(subdir))]);
+        self.serve_at(web, "/channel", |answer| answer);
+    }
+
+    /// Serves it below `root`, with each answer changed.
+    pub fn serve_at(&self, web: &Web, root: &str, change: impl Fn(Answer) -> Answer) {
+        for (path, bytes) in self.files() {
+            web.set(&format!("{root}/{path}"), vec![change(Answer::Bytes(bytes))]);
         }
-        for (path, bytes) in &self.archives {
-            web.set(&format!("/channel/{path}"), vec![Answer::Bytes(bytes.clone())]);
-        }
+    }
+
+    /// All files, by their path within the channel.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let subdirs = self.subdirs.keys().map(String::as_str).chain(["noarch"]);
+        let repodata = subdirs.map(|subdir| (format!("{subdir}/repodata.json"), self.repodata(subdir)));
+        repodata.chain(self.archives.clone()).collect()
     }
 
     pub fn repodata(&self, subdir: &str) -> Vec<u8> {

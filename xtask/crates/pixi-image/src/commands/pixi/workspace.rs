@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use pixi_image::config::Config;
 use pixi_image::install::{self, Request};
 use pixi_image::manifest::{self, Manifest, ManifestEnvironment, Target};
 use pixi_image::model::Environment;
@@ -136,7 +137,8 @@ impl Workspace {
                 );
             }
         }
-        let options = solve::Options { cache: store.root(), offline: false };
+        let config = Config::load(Some(&self.root))?;
+        let options = solve::Options { cache: store.root(), offline: false, config: &config };
         let text = solve::solve(&self.manifest, &options, &Lines)?;
         publish::write(&path, text.as_bytes(), 0o644)?;
         Ok(())
@@ -182,11 +184,13 @@ impl Workspace {
     pub fn install(&self, locked: &Locked, store: &Store) -> anyhow::Result<bool> {
         let virtual_packages: Vec<_> =
             locked.target.platform.virtual_packages.iter().map(|package| package.generic()).collect();
+        let config = Config::load(Some(&self.root))?;
         let request = Request {
             manifest: &self.manifest_path,
             environment: &locked.environment,
             virtual_packages: &virtual_packages,
             cache: store.root(),
+            config: &config,
         };
         Ok(install::install(&request, &Lines)?)
     }

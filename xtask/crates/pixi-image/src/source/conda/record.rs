@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use rattler_conda_types::PrefixRecord;
 use rattler_conda_types::prefix_record::{PathType, PathsEntry};
+use url::Url;
 
 use super::Problem;
 use crate::entry::ImagePath;
 use crate::model::{Digest, LockedPackage};
+use crate::secrets;
 
 /// Where the record of `package` goes, relative to the environment: `conda-meta/<name>-<version>-<build>.json`.
 pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
@@ -19,10 +21,16 @@ pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
 }
 
 /// The record as rattler writes it, without what only holds for the machine that builds the image: the package cache it
-/// was linked from, and how.
+/// was linked from, and how; and without a password of its channel.
 pub(super) fn record(package: &LockedPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
     paths.sort_by(|a, b| a.relative_path.cmp(&b.relative_path));
-    let record = PrefixRecord::from_repodata_record(package.record.clone(), paths);
+    let mut source = package.record.clone();
+    source.url = secrets::without_credentials(&source.url);
+    source.channel = source.channel.map(|channel| match Url::parse(&channel) {
+        Ok(url) if secrets::are_in(&url) => secrets::without_credentials(&url).into(),
+        _ => channel,
+    });
+    let record = PrefixRecord::from_repodata_record(source, paths);
     serde_json::to_vec_pretty(&record).map_err(Problem::Record)
 }
 
