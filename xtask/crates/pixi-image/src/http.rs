@@ -82,7 +82,7 @@ pub enum HttpError {
     #[error("`{0}` is not an http, https or file URL, nor an absolute path")]
     BadSource(String),
     /// No connection, or a silent server.
-    #[error("cannot reach {url}: {reason}{PROXY_HINT}")]
+    #[error("cannot reach {url}: {reason}{}", way_out(.reason))]
     Unreachable {
         /// What was asked for, without credentials.
         url: String,
@@ -150,12 +150,21 @@ pub enum HttpError {
     Stopped,
 }
 
-const PROXY_HINT: &str = "\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY (and NO_PROXY for hosts that need none), or `mirrors` or \
-     `proxy-config` in pixi's configuration; a company's certificate is named with SSL_CERT_FILE";
+/// What to do where there is no answer, told by the reason.
+pub fn way_out(reason: &str) -> &'static str {
+    // As rustls says it.
+    if reason.contains("invalid peer certificate") {
+        return "\n  hint: a company's own certificate is named with SSL_CERT_FILE, or belongs into the system's";
+    }
+    "\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY (and NO_PROXY for hosts that need none), or `proxy-config` or \
+     `mirrors` in pixi's configuration"
+}
+
 const WRONG_HINT: &str = "\n  hint: a proxy may answer with a page of its own, or the file was replaced after it was \
                           locked; nothing was kept";
 
-fn status_hint(status: u16) -> &'static str {
+/// What to do about an answer.
+pub fn status_hint(status: u16) -> &'static str {
     match status {
         401 | 403 => {
             "\n  hint: it is not public, or a proxy refuses it; a name and password go into ~/.netrc, a token into \

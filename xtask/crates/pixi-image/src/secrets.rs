@@ -48,6 +48,14 @@ pub fn without_credentials(url: &Url) -> Url {
     strip_url_for_serialization(url)
 }
 
+/// The name or address of a channel as it may be written down.
+pub fn channel_without_credentials(channel: String) -> String {
+    match Url::parse(&channel) {
+        Ok(url) if are_in(&url) => String::from(without_credentials(&url)).trim_end_matches('/').to_owned(),
+        _ => channel,
+    }
+}
+
 /// Whether a password or token is part of the URL.
 pub fn are_in(url: &Url) -> bool {
     let with_token = url.path().strip_prefix("/t/").is_some_and(|rest| rest.contains('/') && !rest.starts_with('/'));
@@ -74,6 +82,18 @@ mod tests {
         assert_eq!(without_credentials(&url).as_str(), "https://example.org/channel/x.conda");
         let plain: Url = "https://example.org/channel/x.conda".parse().unwrap();
         assert_eq!((shown(&plain).as_str(), without_credentials(&plain)), (plain.as_str(), plain.clone()));
+    }
+
+    #[test]
+    fn a_channel_keeps_its_name_and_loses_its_password() {
+        for (channel, expected) in [
+            ("conda-forge", "conda-forge"),
+            ("https://h.org/c/", "https://h.org/c/"),
+            ("https://u:****@h.org/c", "https://h.org/c"),
+            ("https://h.org/t/****/c", "https://h.org/c"),
+        ] {
+            assert_eq!(channel_without_credentials(channel.to_owned()), expected);
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rattler_conda_types::{Channel, MatchSpec, PackageName, RepoDataRecord, Subdir};
 use rattler_lock::{LockFile, PlatformData, PlatformName, SolveOptions};
@@ -21,8 +20,6 @@ use crate::secrets;
 
 pub use check::{Unmet, check, row_name};
 
-/// Attempts to read a channel whose answers are cut short. Answers that are none are asked for again by the client.
-const ATTEMPTS: u32 = 3;
 /// Requests at a time, unless the configuration says otherwise.
 const REQUESTS: usize = 16;
 
@@ -51,7 +48,7 @@ pub enum SolveError {
         /// The innermost cause.
         reason: String,
         /// The way out.
-        hint: &'static str,
+        hint: String,
     },
     /// A channel of a kind that is not known here.
     #[error(
@@ -134,57 +131,51 @@ impl Channels {
                 _ => return Err(SolveError::UnknownKind(http::shown(url))),
             }
         }
-        let mut failed = 0;
-        loop {
-            let query = self.gateway.query(channels.to_vec(), [subdir, Subdir::NoArch], specs.to_vec()).recursive(true);
-            match self.runtime.block_on(async { query.await }) {
-                Ok(output) => return Ok(output.repodata),
-                Err(error) if failed + 1 < ATTEMPTS && request(&error).1 => failed += 1,
-                Err(error) => return Err(self.unreadable(&error, channels)),
-            }
-            std::thread::sleep(Duration::from_millis(500 << failed));
+        let query = self.gateway.query(channels.to_vec(), [subdir, Subdir::NoArch], specs.to_vec()).recursive(true);
+        match self.runtime.block_on(async { query.await }) {
+            Ok(output) => Ok(output.repodata),
+            Err(error) => Err(self.unreadable(&error, channels)),
         }
     }
 
     fn unreadable(&self, error: &GatewayError, channels: &[Channel]) -> SolveError {
-        const PROXY: &str = "\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY; `mirrors` and `proxy-config` of pixi's \
-                             configuration count, too; without any way to it, `cargo xtask --source rehearsal` works with \
-                             a channel made on this machine";
-        const PRIVATE: &str = "\n  hint: it wants a name and password: they go into ~/.netrc, a token into \
-                               ~/.rattler/credentials.json, as `pixi auth login` writes it";
-        const NOT_CACHED: &str = "\n  hint: run once without `--offline`";
-        let (asked, _, status) = request(error);
+        let (asked, status) = request(error);
+        let below = |url: &Url, channel: &Channel| {
+            let channel = secrets::without_credentials(channel.base_url.url());
+            secrets::without_credentials(url).as_str().starts_with(channel.as_str())
+        };
+        let all = || channels.iter().map(|channel| http::shown(channel.base_url.url())).collect::<Vec<_>>().join(", ");
         let url = match (error, asked) {
             (GatewayError::SubdirNotFoundError(missing), _) => {
                 format!("{}{}/", http::shown(missing.channel.base_url.url()), missing.subdir)
             }
-            (_, Some(url)) => {
-                let channel = channels.iter().find(|channel| url.as_str().starts_with(channel.base_url.as_str()));
-                http::shown(channel.map_or(url, |channel| channel.base_url.url()))
-            }
-            (_, None) => {
-                channels.iter().map(|channel| http::shown(channel.base_url.url())).collect::<Vec<_>>().join(", ")
-            }
+            (_, Some(url)) => match channels.iter().find(|channel| below(url, channel)) {
+                Some(channel) => http::shown(channel.base_url.url()),
+                None => format!("{} (asked at {})", all(), http::shown(url)),
+            },
+            (_, None) => all(),
         };
-        let (reason, hint) = match status.map(|status| status.as_u16()) {
-            _ if self.offline => (http::innermost(error), NOT_CACHED),
-            Some(401 | 403) => (http::innermost(error), PRIVATE),
-            _ => (http::innermost(error), PROXY),
+        let reason = http::innermost(error);
+        let hint = match status.map(|status| status.as_u16()) {
+            _ if self.offline => "\n  hint: run once without `--offline`".to_owned(),
+            Some(401 | 403) => http::status_hint(401).to_owned(),
+            _ => {
+                let rehearse = "without any way to it, `cargo xtask --source rehearsal` works with a channel made here";
+                format!("{}; {rehearse}", http::way_out(&reason))
+            }
         };
         SolveError::Channel { url, reason, hint }
     }
 }
 
-/// What is known about a request that failed: its address, whether asking again may help, and the answer.
-fn request(error: &GatewayError) -> (Option<&Url>, bool, Option<reqwest::StatusCode>) {
+/// What is known about a request that failed: its address, and the answer.
+fn request(error: &GatewayError) -> (Option<&Url>, Option<reqwest::StatusCode>) {
     // The errors of both crates have the same methods, and no trait in common.
     match error {
-        GatewayError::ReqwestError(error) => (error.url(), error.is_body() || error.is_decode(), error.status()),
-        GatewayError::FetchRepoDataError(FetchRepoDataError::HttpError(error)) => {
-            (error.url(), error.is_body() || error.is_decode(), error.status())
-        }
-        GatewayError::FetchRepoDataError(FetchRepoDataError::FailedToDownload(url, _)) => (Some(url), false, None),
-        _ => (None, false, None),
+        GatewayError::ReqwestError(error) => (error.url(), error.status()),
+        GatewayError::FetchRepoDataError(FetchRepoDataError::HttpError(error)) => (error.url(), error.status()),
+        GatewayError::FetchRepoDataError(FetchRepoDataError::FailedToDownload(url, _)) => (Some(url), None),
+        _ => (None, None),
     }
 }
 
@@ -293,6 +284,7 @@ fn write(manifest: &Manifest, solved: Vec<Solved>) -> Result<String, SolveError>
         for mut record in records {
             // A lock goes into version control and into images: a password of the manifest does not come along.
             record.url = secrets::without_credentials(&record.url);
+            record.channel = record.channel.map(secrets::channel_without_credentials);
             builder.add_conda_package(&environment, &platform, record.into()).map_err(|error| fail(&error))?;
         }
     }

@@ -777,6 +777,21 @@ fn packages_may_share_an_empty_directory() {
 }
 
 #[test]
+fn a_password_of_the_channel_does_not_get_into_the_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut built = write_all(&[python_package()], directory.path(), Format::Conda);
+    let place = "https://me:sec-ret@example.invalid/t/tk-sec-ret/channel";
+    built[0].locked.record.url = format!("{place}/linux-64/python.conda").parse().unwrap();
+    built[0].locked.record.channel = Some(place.to_owned());
+    let (tree, _) = install_by_streaming(&built);
+    let record = tree.text("app/.pixi/envs/gpu/conda-meta/python-3.12.4-h0_0.json");
+    assert!(
+        record.contains("\"https://example.invalid/channel/linux-64/python.conda\"") && !record.contains("sec-ret")
+    );
+    assert!(record.contains("\"https://example.invalid/channel\""), "{record}");
+}
+
+#[test]
 fn the_entries_are_the_same_every_time_and_hold_no_path_of_this_machine() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stream = |directory: &Path| {

@@ -1,5 +1,6 @@
 //! Manifests are solved against channels that are served on loopback, and their locks read back.
 
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/channel.rs"]
 mod channel;
 #[allow(dead_code)] // each test uses its part of it

@@ -294,6 +294,56 @@ fn one_file_is_fetched_only_as_it_must_be() {
     assert_eq!(pixi_image(&["fetch", "x", "--sha256", "zz", "--size", "1", "--out", "y"]).status.code(), Some(2));
 }
 
+/// `fetch` of a file that must hold `content`, in a home of its own.
+fn fetch_at_home(home: &Path, url: &str, content: &[u8]) -> Output {
+    let out = home.join("out");
+    let _ = std::fs::remove_file(&out);
+    Command::new(env!("CARGO_BIN_EXE_pixi-image"))
+        .args(["fetch", url, "--sha256", &Digest::of(content).hex(), "--size", &content.len().to_string(), "--out"])
+        .arg(out)
+        .env_clear()
+        .env("HOME", home)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_download_is_given_the_password_of_its_server_and_takes_it_to_no_other() {
+    let (home, web, other) = (tempfile::tempdir().unwrap(), Web::start(), Web::start());
+    let basic = "Authorization: Basic bWU6c2VjLXJldA=="; // me:sec-ret
+    web.set("/x", vec![Answer::Bytes(b"private".to_vec()).for_who_sends(basic)]);
+    web.set("/away", vec![Answer::Redirect(other.url("/x")).for_who_sends(basic)]);
+    other.set("/x", vec![Answer::Bytes(b"private".to_vec())]);
+    let message = stderr(&fetch_at_home(home.path(), &web.url("/x"), b"private"));
+    assert!(message.contains("answered 401") && message.contains("~/.netrc"), "{message}");
+    let with_password = |path: &str| web.url(path).replace("://", "://me:sec-ret@");
+    let wrong = stderr(&fetch_at_home(home.path(), &with_password("/nothing"), b"private"));
+    assert!(wrong.contains("answered 404") && !wrong.contains("sec-ret"), "{wrong}");
+    std::fs::write(home.path().join(".netrc"), "machine 127.0.0.1\n\tlogin me\n\tpassword sec-ret\n").unwrap();
+    for url in [web.url("/x"), with_password("/x"), web.url("/away"), with_password("/away")] {
+        let output = fetch_at_home(home.path(), &url, b"private");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let heads = other.heads().join("\n").to_lowercase();
+    assert!(heads.starts_with("get /x") && !heads.contains("authorization") && !heads.contains("referer"), "{heads}");
+}
+
+#[test]
+fn a_download_comes_as_late_and_as_slowly_as_the_server_likes() {
+    let (home, web) = (tempfile::tempdir().unwrap(), Web::start());
+    let bytes = content(300_000);
+    let slow = Answer::Slow(bytes.clone(), Duration::from_millis(20));
+    web.set("/x", vec![Answer::Later(429, 1), Answer::Later(503, 0), slow]);
+    let begin = Instant::now();
+    let output = fetch_at_home(home.path(), &web.url("/x"), &bytes);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(begin.elapsed() >= Duration::from_secs(1), "it did not wait");
+    web.set("/x", vec![Answer::Later(429, 0)]);
+    let message = stderr(&fetch_at_home(home.path(), &web.url("/x"), &bytes));
+    assert!(message.contains("answered 429") && message.contains("too many requests"), "{message}");
+    assert_eq!(web.asked().len(), 3 + 5);
+}
+
 #[test]
 fn a_fetch_ends_with_its_time() {
     let directory = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
     let options = fetch::Options { offline: request.is_offline(), config: &request.config };
     let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
     let packages = packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)?;
-    warn_of_scripts(&environment, &packages, progress);
+    warn_of_scripts(&environment, &packages, &request.config, progress);
 
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
     progress.phase("Writing the images");
@@ -195,12 +195,14 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, progress: &dyn Progress) {
+fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, config: &Config, progress: &dyn Progress) {
+    // Nothing of an image is run while it is built.
+    let how = if config.run_post_link_scripts { "whatever `run-post-link-scripts` says" } else { "like pixi" };
     for (package, made) in environment.packages.iter().zip(&packages.packs) {
         if made.post_link {
             let identity = package.identity();
             progress.warn(&format!(
-                "{identity} brings a post-link script; like pixi, this tool does not run it: check that the package works"
+                "{identity} brings a post-link script; {how}, this tool does not run it: check that the package works"
             ));
         }
     }

@@ -137,6 +137,8 @@ impl Download<'_> {
 
     async fn get(&self, url: &Url, received: &mut Received<'_>) -> Result<(), HttpError> {
         let mut attempts = Attempts::of(&self.client.mirrors, url)?;
+        // That some mirror has other bytes is worth more to know than that another does not answer.
+        let mut wrong = None;
         loop {
             let before = received.bytes;
             let Some(place) = attempts.place() else { return Err(HttpError::BadSource(shown(url))) };
@@ -145,15 +147,17 @@ impl Download<'_> {
                 Ok(()) => return Ok(()),
                 Err(Interrupted::Fatal(error)) => return Err(error),
                 Err(Interrupted::Refused(error)) => {
+                    let is_wrong = matches!(error, HttpError::WrongSize { .. } | HttpError::WrongDigest { .. });
                     if !attempts.refused() {
-                        return Err(error);
+                        return Err(if is_wrong { error } else { wrong.unwrap_or(error) });
                     }
+                    wrong = if is_wrong { Some(error) } else { wrong };
                     // Which of several mirrors sent the wrong bytes is not known.
                     received.restart()?;
                 }
                 Err(Interrupted::Retry(error, asked_for)) => {
                     let enough = received.bytes >= before + PROGRESS;
-                    let Some(wait) = attempts.failed(enough, asked_for) else { return Err(error) };
+                    let Some(wait) = attempts.failed(enough, asked_for) else { return Err(wrong.unwrap_or(error)) };
                     self.check_stop()?;
                     tokio::time::sleep(wait).await;
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, ResponseBuilderExt, StatusCode};
 use reqwest_middleware::{Error, Middleware, Next};
 use url::Url;
 
@@ -16,6 +16,9 @@ const ATTEMPTS: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(200);
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Answers up to here are held in memory: every shard, and the index of them.
+const SMALL: u64 = 32 << 20;
 
 /// The attempts to have one URL answered, at one of its mirrors.
 pub struct Attempts<'a> {
@@ -90,6 +93,10 @@ impl Middleware for Persistent {
                 return next.run(request, extensions).await;
             };
             let answer = next.clone().run(place.direct(&self.0.plain, copy)?, extensions).await;
+            let answer = match answer {
+                Ok(response) if request.method() == Method::GET && is_small(&response) => whole(response).await,
+                answer => answer,
+            };
             let asked_for = match &answer {
                 Ok(response) if is_transient(response.status()) => retry_after(response.headers()),
                 Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
@@ -98,7 +105,7 @@ impl Middleware for Persistent {
                         false => return answer,
                     }
                 }
-                Err(Error::Reqwest(_)) => None,
+                Err(Error::Reqwest(error)) if !error.is_builder() && !error.is_redirect() => None,
                 _ => return answer,
             };
             match attempts.failed(false, asked_for) {
@@ -107,6 +114,20 @@ impl Middleware for Persistent {
             }
         }
     }
+}
+
+fn is_small(response: &Response) -> bool {
+    response.status().is_success() && response.content_length().is_some_and(|length| length <= SMALL)
+}
+
+/// The same answer, once all of it has arrived: who reads it cannot ask again if it is cut.
+async fn whole(response: Response) -> reqwest_middleware::Result<Response> {
+    let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
+    let mut whole = ::http::Response::builder().status(status).url(url).body(response.bytes().await?);
+    if let Ok(whole) = &mut whole {
+        *whole.headers_mut() = headers;
+    }
+    whole.map(Response::from).map_err(Error::middleware)
 }
 
 #[cfg(test)]

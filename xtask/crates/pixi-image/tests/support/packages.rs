@@ -83,6 +83,8 @@ pub struct Package {
     pub name: String,
     pub version: String,
     pub noarch: Option<&'static str>,
+    /// For what it is made, unless for all.
+    pub subdir: &'static str,
     pub depends: Vec<String>,
     pub entry_points: Vec<&'static str>,
     pub members: Vec<Member>,
@@ -106,6 +108,7 @@ impl Package {
             name: name.to_owned(),
             version: "1.2.3".to_owned(),
             noarch: None,
+            subdir: "linux-64",
             depends: Vec::new(),
             entry_points: Vec::new(),
             members: members.into(),
@@ -121,6 +124,10 @@ impl Package {
 
     pub fn noarch(self, kind: &'static str) -> Self {
         Self { noarch: Some(kind), ..self }
+    }
+
+    pub fn made_for(self, subdir: &'static str) -> Self {
+        Self { subdir, ..self }
     }
 
     pub fn depends(self, names: &[&str]) -> Self {
@@ -163,7 +170,7 @@ impl Package {
         package_record.depends = self.depends.clone();
         package_record.sha256 = Some(sha256.0.into());
         package_record.size = Some(bytes.len() as u64);
-        package_record.subdir = if self.noarch.is_some() { "noarch" } else { "linux-64" }.to_owned();
+        package_record.subdir = if self.noarch.is_some() { "noarch" } else { self.subdir }.to_owned();
         package_record.noarch = match self.noarch {
             Some("python") => NoArchType::python(),
             Some(_) => NoArchType::generic(),
@@ -182,7 +189,7 @@ impl Package {
     pub fn info(&self) -> Vec<Member> {
         let mut index = json!({
             "name": self.name, "version": self.version, "build": "h0_0", "build_number": 0, "depends": self.depends,
-            "subdir": if self.noarch.is_some() { "noarch" } else { "linux-64" },
+            "subdir": if self.noarch.is_some() { "noarch" } else { self.subdir },
         });
         if let Some(noarch) = self.noarch {
             index["noarch"] = json!(noarch);

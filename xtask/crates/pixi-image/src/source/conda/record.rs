@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use rattler_conda_types::PrefixRecord;
 use rattler_conda_types::prefix_record::{PathType, PathsEntry};
-use url::Url;
 
 use super::Problem;
 use crate::entry::ImagePath;
@@ -26,10 +25,7 @@ pub(super) fn record(package: &LockedPackage, mut paths: Vec<PathsEntry>) -> Res
     paths.sort_by(|a, b| a.relative_path.cmp(&b.relative_path));
     let mut source = package.record.clone();
     source.url = secrets::without_credentials(&source.url);
-    source.channel = source.channel.map(|channel| match Url::parse(&channel) {
-        Ok(url) if secrets::are_in(&url) => secrets::without_credentials(&url).into(),
-        _ => channel,
-    });
+    source.channel = source.channel.map(secrets::channel_without_credentials);
     let record = PrefixRecord::from_repodata_record(source, paths);
     serde_json::to_vec_pretty(&record).map_err(Problem::Record)
 }
