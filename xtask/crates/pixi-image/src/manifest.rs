@@ -176,7 +176,7 @@ pub struct Choice {
 pub struct ManifestEnvironment {
     /// Its name.
     pub name: String,
-    /// Its channels and those of its solve group, the most important first.
+    /// Its channels and those of its solve group, the most important first; one that has two names is there twice.
     pub channels: Vec<Channel>,
     /// What its own features say, as it stands in the lock.
     pub choice: Choice,

@@ -211,7 +211,10 @@ fn solve_target(
     }
     let (requirements, constraints) = (specs(&wanted.requirements), specs(&wanted.constraints));
     let asked: Vec<_> = requirements.iter().chain(&constraints).cloned().collect();
-    let repodata = channels.query(&environment.channels, target.platform.subdir, &asked)?;
+    let mut once = environment.channels.clone();
+    let mut seen = BTreeSet::new();
+    once.retain(|channel| seen.insert(channel.base_url.to_string()));
+    let repodata = channels.query(&once, target.platform.subdir, &asked)?;
     // Records arrive in any order; the solver's choice must not hang on it.
     let available = repodata.iter().map(|source| {
         let mut records: Vec<&RepoDataRecord> = source.iter().collect();

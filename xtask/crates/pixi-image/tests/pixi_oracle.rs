@@ -90,7 +90,7 @@ impl<'a> Bench<'a> {
     fn new(case: &Case, pixi: &'a Path) -> Self {
         let bench = Self { pixi, directory: tempfile::tempdir().unwrap(), web: Web::start() };
         std::fs::create_dir(bench.directory.path().join("w")).unwrap();
-        bench.write(&case.prepare(&bench.web, bench.directory.path()));
+        bench.write(&case.prepare(&bench.web, &bench.directory.path().join("w")));
         bench
     }
 

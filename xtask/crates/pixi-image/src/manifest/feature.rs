@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rattler_conda_types::{Channel, ChannelConfig, Subdir};
+use rattler_conda_types::{Channel, ChannelConfig, NamedChannelOrUrl, Subdir};
 use rattler_solve::{ChannelPriority, SolveStrategy};
 
 use super::cutoff::Cutoff;
@@ -16,6 +16,8 @@ use super::{DEFAULT, ManifestError, Refusal, Requirement, Unsupported, Wanted};
 /// A channel and what the manifest says of it.
 #[derive(Clone)]
 pub struct PrioritizedChannel {
+    /// Two names of one channel are two channels in a lock.
+    pub named: NamedChannelOrUrl,
     pub channel: Channel,
     pub priority: i64,
     pub exclude_newer: Option<Cutoff>,
@@ -268,13 +270,15 @@ impl<'a> Reader<'a> {
     pub fn channels(&self, node: &Node<'_>) -> Result<Vec<PrioritizedChannel>, ManifestError> {
         let read = |node: &Node<'_>| {
             let Some(table) = node.as_table() else {
-                let channel = spec::channel(node, self.specs.config)?;
-                return Ok(PrioritizedChannel { channel, priority: 0, exclude_newer: None });
+                let (named, channel) = spec::channel(node, self.specs.config)?;
+                return Ok(PrioritizedChannel { named, channel, priority: 0, exclude_newer: None });
             };
             table.only(CHANNEL_KEYS)?;
             let channel = table.get("channel").ok_or_else(|| node.invalid("has a table without `channel`"))?;
+            let (named, channel) = spec::channel(&channel, self.specs.config)?;
             Ok(PrioritizedChannel {
-                channel: spec::channel(&channel, self.specs.config)?,
+                named,
+                channel,
                 priority: table.get("priority").map(|priority| priority.integer()).transpose()?.unwrap_or(0),
                 exclude_newer: table.get("exclude-newer").map(|node| Cutoff::read(&node)).transpose()?,
             })

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rattler_conda_types::{
-    BuildNumberSpec, Channel, ChannelConfig, MatchSpec, NamelessMatchSpec, PackageName, PackageNameMatcher,
-    ParseStrictness, StringMatcher, VersionSpec,
+    BuildNumberSpec, Channel, ChannelConfig, MatchSpec, NamedChannelOrUrl, NamelessMatchSpec, PackageName,
+    PackageNameMatcher, ParseStrictness, StringMatcher, VersionSpec,
 };
 use rattler_digest::digest::{Digest, Output};
 use rattler_digest::{Md5, Sha256, parse_digest_from_hex};
@@ -123,7 +123,7 @@ impl Specs<'_> {
         spec.md5 = digest::<Md5>(&table, "md5")?.or(spec.md5);
         spec.sha256 = digest::<Sha256>(&table, "sha256")?.or(spec.sha256);
         if let Some(node) = table.get("channel") {
-            spec.channel = Some(Arc::new(channel(&node, self.config)?));
+            spec.channel = Some(Arc::new(channel(&node, self.config)?.1));
         }
         if let Some(node) = table.get("flags") {
             spec.flags = Some(node.array()?.iter().map(Node::parse).collect::<Result<_, _>>()?);
@@ -156,9 +156,13 @@ fn digest<D: Digest>(table: &Table<'_>, key: &str) -> Result<Option<Output<D>>, 
     table.get(key).map(read).transpose()
 }
 
-pub fn channel(node: &Node<'_>, config: &ChannelConfig) -> Result<Channel, ManifestError> {
+/// What a channel is called, and what that means.
+pub fn channel(node: &Node<'_>, config: &ChannelConfig) -> Result<(NamedChannelOrUrl, Channel), ManifestError> {
     let text = node.str()?;
-    Channel::from_str(text, config).map_err(|error| node.invalid(format!("`{text}` is no channel: {error}")))
+    let invalid = |error: &dyn std::fmt::Display| node.invalid(format!("`{text}` is no channel: {error}"));
+    let named: NamedChannelOrUrl = text.parse().map_err(|error| invalid(&error))?;
+    let channel = named.clone().into_channel(config).map_err(|error| invalid(&error))?;
+    Ok((named, channel))
 }
 
 pub fn version(node: &Node<'_>) -> Result<Option<VersionSpec>, ManifestError> {

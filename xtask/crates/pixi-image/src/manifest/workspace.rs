@@ -267,7 +267,7 @@ impl Workspace {
         all.sort_by_key(|channel| std::cmp::Reverse(channel.priority));
         let mut channels: Vec<PrioritizedChannel> = Vec::new();
         for prioritized in all {
-            if !channels.iter().any(|known| known.channel.base_url == prioritized.channel.base_url) {
+            if !channels.iter().any(|known| known.named == prioritized.named) {
                 channels.push(prioritized.clone());
             }
         }

@@ -22,7 +22,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Makes the channels, and the manifest that asks them.
+    /// Makes the channels, and the manifest that asks them; it will stand in `directory`.
     pub fn prepare(&self, web: &Web, directory: &Path) -> String {
         main().serve_at(web, "/main");
         extra().serve_at(web, "/extra");
@@ -331,8 +331,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "a_channel_of_this_machine_and_options_of_pypi",
         manifest: "[workspace]\nchannels = [\"{local}\"]\nplatforms = [\"linux-64\"]\nrequires-pixi = \">=0.70\"\n\
-                   pypi-options = { prerelease-mode = \"allow\" }\n[dependencies]\ntyping-extensions = \"*\"\n",
-        install: &["default"],
+                   pypi-options = { prerelease-mode = \"allow\" }\n[dependencies]\ntyping-extensions = \"*\"\n\
+                   [feature.near]\nchannels = [\"./local\"]\n[environments]\nnear = { features = [\"near\"], no-default-feature = true, \
+                   dependencies = { lib = \"*\" } }\n",
+        install: &["default", "near"],
         pixi_ignores: false,
         picks: &[("default", "linux-64", &["python-3.13.1-0_cpython", "typing-extensions-4.0-pyhd_0"])],
     },
