@@ -185,7 +185,8 @@ mod installer {
         let unpacked = rootfs::prepare(&place("oracle.oci.tar"), &place("cache"), &Silent).unwrap();
 
         let environment = lock::read(&request.lock, "gpu", "linux-64").unwrap();
-        let records: Vec<_> = environment.packages.iter().map(|package| package.record.clone()).collect();
+        let records: Vec<_> =
+            environment.packages.iter().filter_map(|package| Some(package.conda()?.record.clone())).collect();
         let install = Installer::new()
             .with_package_cache(PackageCache::new(place("rattler")))
             .with_target_platform(Subdir::Linux64)
