@@ -94,9 +94,9 @@ fn normalized(name: &str) -> String {
     parts.join("-").to_lowercase()
 }
 
-/// A version without zeros that mean nothing: metadata may say `2025.01.0` where the lock says `2025.1`.
+/// A version without what metadata may write or leave out: `2025.01.0` for `2025.1`, `2.0` for `2.0+cu12`.
 fn plain_version(version: &str) -> String {
-    let version = version.to_lowercase();
+    let version = version.split('+').next().unwrap_or(version).to_lowercase();
     let parts: Vec<_> = version.split('.').map(|part| part.trim_start_matches('0')).collect();
     parts.join(".").trim_end_matches('.').to_owned()
 }
@@ -145,11 +145,12 @@ mod tests {
             package("ruamel-yaml", "0.18.10", true),
             package("certifi", "2025.1.31", true),
             package("rich", "14.0", true),
+            package("flash-attn", "2.7.4+cu12", true),
         ];
         let records = "history\npython-3.13.5-h0_0.json\n";
-        let distributions = "ruamel.yaml 0.18.10\nCertifi 2025.01.31\nrich 14.0.0\n";
+        let distributions = "ruamel.yaml 0.18.10\nCertifi 2025.01.31\nrich 14.0.0\nflash_attn 2.7.4\n";
         assert_eq!(missing(&packages, records, distributions), Vec::<String>::new());
-        assert_eq!(missing(&packages, "", "rich 13.0.0\n").len(), 4);
-        assert_eq!(missing(&packages, records, "rich 14.0.0\ncertifi 2025.1.31\n"), ["ruamel-yaml 0.18.10"]);
+        assert_eq!(missing(&packages, "", "rich 13.0.0\n").len(), 5);
+        assert_eq!(missing(&packages, records, "rich 14.0.0\ncertifi 2025.1.31\n").len(), 2);
     }
 }

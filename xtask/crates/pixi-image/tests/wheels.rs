@@ -198,6 +198,21 @@ fn a_file_that_wheels_bring_alike_is_there_once_and_in_each_record() {
 }
 
 #[test]
+fn a_version_may_say_only_in_the_file_name_what_it_was_built_with() {
+    let workspace = workspace();
+    let mut made = MadeWheel::new("attention", [File::new("attention.py", "x")]);
+    let bytes = made.bytes();
+    made.version = "1.2.3+cu12".to_owned();
+    let path = format!("/wheels/{}", made.file_name().replace('+', "%2B"));
+    workspace.web.set(&path, vec![Answer::Bytes(bytes.clone())]);
+    let wheel = (workspace.web.url(&path), "attention", "1.2.3+cu12", Digest::of(&bytes));
+    workspace.write("pixi.lock", wheels::lock_with(&workspace.lock_text(), &[wheel]).as_bytes());
+    let said = stderr(&succeeds(&mut workspace.build()));
+    assert!(said.contains("attention-1.2.3+cu12-py3-none-any.whl"), "{said}");
+    assert!(files(&workspace.work(OCI)).contains_key(&format!("app/.pixi/envs/default/{MODULES}/attention.py")));
+}
+
+#[test]
 fn an_installed_environment_has_the_files_that_an_image_gets() {
     let workspace = workspace();
     succeeds(&mut workspace.build());

@@ -154,6 +154,15 @@ fn what_is_no_wheel_or_another_one_is_refused() {
     let metadata = |text: &str| MadeWheel { metadata: text.to_owned(), ..evil([]) }.bytes();
     bench.refuses(metadata("Name: other\nVersion: 1.2.3\n"), &["holds other 1.2.3 instead", "lock again"]);
     bench.refuses(metadata("Name: evil\nVersion: 1.2.4\n"), &["holds evil 1.2.4 instead"]);
+    let mut members = evil([]).members();
+    members.iter_mut().for_each(|member| member.path = member.path.replace("evil-1.2.3.", "numpy-2.0."));
+    let record = members
+        .iter()
+        .filter(|member| !member.path.ends_with("RECORD"))
+        .map(|member| format!("{},{},{}\n", member.path, wheels::checksum(&member.content), member.content.len()));
+    let record: String = record.collect();
+    members.last_mut().unwrap().content = record.into_bytes();
+    bench.refuses(wheels::archive(&members, &[]), &["holds `numpy-2.0.dist-info` instead"]);
     bench.refuses(metadata("Name: evil\n"), &["METADATA` cannot be understood", "it has no Version"]);
 }
 

@@ -107,17 +107,23 @@ impl<'a> Places<'a> {
     }
 }
 
+/// Both what the metadata say and the name of their directory: by that one everybody tells later what is installed.
 fn check_identity(index: &WheelIndex, wheel: &Wheel) -> Result<(), Problem> {
-    if is_identity_of(&index.name, &index.version, wheel) {
-        return Ok(());
+    if !is_identity_of(&index.name, &index.version, wheel) {
+        return Err(Problem::OtherPackage(format!("{} {}", index.name, index.version)));
     }
-    Err(Problem::OtherPackage(format!("{} {}", index.name, index.version)))
+    if !is_metadata_of(&index.dist_info.lossy(), wheel) {
+        return Err(Problem::OtherPackage(format!("`{}`", index.dist_info)));
+    }
+    Ok(())
 }
 
-/// Whether this is the package that the lock means. Versions are compared as PEP 440 has it: `1.0` is `1.0.0`.
+/// Whether this is the package that the lock means. Versions are compared as PEP 440 has it: `1.0` is `1.0.0`. The lock has
+/// the version of the file name; builds that differ in what they were built with often say so only there (`1.0+cu12`).
 fn is_identity_of(name: &str, version: &str, wheel: &Wheel) -> bool {
     let parsed = |text: &str| text.parse::<pep440_rs::Version>().ok();
-    normalized_name(name) == wheel.name && parsed(version).is_some_and(|found| Some(found) == parsed(&wheel.version))
+    let (Some(found), Some(wanted)) = (parsed(version), parsed(&wheel.version)) else { return false };
+    normalized_name(name) == wheel.name && (found == wanted || found == wanted.without_local())
 }
 
 /// Whether a directory beside the modules has the name of this wheel's metadata.
