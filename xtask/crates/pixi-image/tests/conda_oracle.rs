@@ -206,6 +206,8 @@ fn python_of(built: &[Built]) -> Option<Python> {
         subdir: Subdir::Linux64,
         platform: "linux-64".to_owned(),
         cuda: None,
+        virtual_packages: Vec::new(),
+        lock_hash: None,
         packages: built.iter().map(|built| built.locked.clone().into()).collect(),
     };
     Python::of(&environment).map(Result::unwrap)
