@@ -58,16 +58,26 @@ pub fn channel_without_credentials(channel: String) -> String {
 
 /// Whether a password or token is part of the URL.
 pub fn are_in(url: &Url) -> bool {
-    let with_token = url.path().strip_prefix("/t/").is_some_and(|rest| rest.contains('/') && !rest.starts_with('/'));
-    !url.username().is_empty() || url.password().is_some() || with_token
+    has_password(url) || has_token(url)
 }
 
-/// The first line of a text, counted from 1, with a URL that holds a password or token, and that URL as it may be shown.
-pub fn first_in(text: &str) -> Option<(usize, String)> {
+/// Whether a name or password is part of a web address. The name alone may be a token; `ssh://git@` is none.
+pub fn has_password(url: &Url) -> bool {
+    let is_web = url.scheme().ends_with("http") || url.scheme().ends_with("https");
+    is_web && (!url.username().is_empty() || url.password().is_some())
+}
+
+/// Whether the URL, if it is of a channel, holds a token: `/t/<token>/`. Others have such paths with other meanings.
+pub fn has_token(url: &Url) -> bool {
+    url.path().strip_prefix("/t/").is_some_and(|rest| rest.contains('/') && !rest.starts_with('/'))
+}
+
+/// The first line of a text, counted from 1, with a URL that is `secret`, and that URL as it may be shown.
+pub fn first_in(text: &str, secret: impl Fn(&Url) -> bool) -> Option<(usize, String)> {
     text.lines().enumerate().find_map(|(number, line)| {
         let words = line.split(|c: char| c.is_whitespace() || "\"'<>()`,[]{}".contains(c));
         let mut urls = words.filter(|word| word.contains("://")).filter_map(|word| Url::parse(word).ok());
-        urls.find(are_in).map(|url| (number + 1, shown(&url)))
+        urls.find(&secret).map(|url| (number + 1, shown(&url)))
     })
 }
 
@@ -111,8 +121,11 @@ mod tests {
 
     #[test]
     fn a_password_in_a_text_is_found_with_its_line() {
-        let found = |text: &str| first_in(text);
-        assert_eq!(found("channels = [\"https://h.org/c\", \"https://h.org/t/\"]\n# a@b c:d@e\n"), None);
+        let found = |text: &str| first_in(text, are_in);
+        assert_eq!(
+            found("channels = [\"https://h.org/c\", \"https://h.org/t/\"]\n# a@b c:d@e ssh://git@h.org/x\n"),
+            None
+        );
         let text = "x\nchannels = [\"https://h.org/c\",\"https://u:p@h.org/c\"]\n";
         assert_eq!(found(text), Some((2, "https://h.org/c".to_owned())));
         assert_eq!(

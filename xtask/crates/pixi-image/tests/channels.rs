@@ -133,7 +133,7 @@ fn a_channel_is_read_at_its_mirror_and_locked_by_its_own_name() {
     bench.forget();
     fs::remove_dir_all(bench.path("work/.pixi")).unwrap();
     let asked = web.asked().len();
-    let message = fails(&mut bench.lock().env("http_proxy", web.url("")));
+    let message = fails(bench.lock().env("http_proxy", web.url("")));
     assert!(message.contains("cannot read the channel http://conda.invalid/far/"), "{message}");
     assert!(web.asked().len() > asked);
 }
@@ -264,7 +264,8 @@ fn a_password_is_found_wherever_pixi_keeps_it_and_is_written_nowhere() {
     let other = r#"{"127.0.0.1": {"BasicHTTP": {"username": "me", "password": "old"}}}"#;
     let netrc = "machine 127.0.0.1 login me password sec-ret # mine\n";
     let with_password = web.url("/channel").replace("://", "://me:sec-ret@");
-    let cases: [(&str, Vec<(&str, String)>, Option<&str>); 7] = [
+    type Files<'a> = Vec<(&'a str, String)>;
+    let cases: [(&str, Files<'_>, Option<&str>); 7] = [
         ("~/.netrc", vec![("home/.netrc", netrc.into())], None),
         ("$NETRC", vec![("there", netrc.into()), ("home/.netrc", "machine x".into())], Some("NETRC")),
         ("credentials.json", vec![("home/.rattler/credentials.json", basic.into())], None),
@@ -323,6 +324,23 @@ fn a_password_is_found_wherever_pixi_keeps_it_and_is_written_nowhere() {
     let arguments = ["build", "--base", "scratch", "--reference", "w:test", "--oci", "x.tar"];
     let message = fails(&mut bench.command(&arguments));
     assert!(message.contains("pixi.toml:3 holds the password") && !message.contains("sec-ret"), "{message}");
+    let plain = fs::read_to_string(bench.path("work/pixi.toml")).unwrap().replace("me:sec-ret@", "");
+    let lock = bench.lock_text();
+    for (manifest, lock, said) in [
+        (plain.replace("/channel", "/t/tk-sec-ret/channel"), lock.clone(), "pixi.toml:3 holds"),
+        (plain.clone(), lock.replace("http://127", "http://me:sec-ret@127"), "pixi.lock:"),
+        (plain.clone(), lock.replace("/channel/", "/t/tk-sec-ret/channel/"), "pixi.lock:"),
+    ] {
+        bench.write("work/pixi.toml", &manifest);
+        bench.write("work/pixi.lock", &lock);
+        let message = fails(&mut bench.command(&arguments));
+        assert!(message.contains(said) && !message.contains("sec-ret"), "{message}");
+    }
+    // Not everything that looks so is one: the build gets as far as to the archives, whose password nobody knows now.
+    bench.write("work/pixi.toml", &format!("# https://forum.example/t/topic/5\n# ssh://git@h.example/x\n{plain}"));
+    bench.write("work/pixi.lock", &lock);
+    let message = fails(&mut bench.command(&arguments));
+    assert!(message.contains("answered 401") && !message.contains("holds the password"), "{message}");
 }
 
 #[test]

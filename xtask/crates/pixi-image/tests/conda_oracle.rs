@@ -1,6 +1,7 @@
 //! Streams packages and compares with what rattler's installer makes of them, then streams what no package should be.
 #![cfg(unix)]
 
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/packages.rs"]
 mod packages;
 

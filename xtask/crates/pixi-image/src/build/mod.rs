@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use rattler_conda_types::Subdir;
+use url::Url;
 
 use crate::archive::ArchiveWriter;
 use crate::config::Config;
@@ -120,8 +121,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
-    refuse_secrets(&request.manifest, &files.manifest)?;
-    refuse_secrets(&request.lock, &String::from_utf8_lossy(&files.lock))?;
+    refuse_secrets(request, &files)?;
     let architecture = architecture(environment.subdir)?;
     let prefix = Prefix::of_environment(&environment.name);
     let compressors = Compressors::start(request.jobs);
@@ -138,10 +138,33 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
 }
 
 /// Manifest and lock go into the image as they are, where everybody can read them.
-fn refuse_secrets(path: &Path, text: &str) -> Result<(), BuildError> {
-    match secrets::first_in(text) {
-        Some((line, url)) => Err(BuildError::Secret { path: path.to_owned(), line, url }),
+fn refuse_secrets(request: &Request, files: &root::Files) -> Result<(), BuildError> {
+    let mut channels = Vec::new();
+    collect_channels(&files.manifest.parse::<toml::Table>().unwrap_or_default(), &mut channels);
+    let of_channel = |url: &Url| channels.iter().any(|channel| url.as_str().starts_with(channel));
+    let in_manifest = |url: &Url| secrets::has_password(url) || of_channel(url) && secrets::has_token(url);
+    let found = secrets::first_in(&files.manifest, in_manifest).map(|found| (&request.manifest, found));
+    let in_lock = || secrets::first_in(&String::from_utf8_lossy(&files.lock), secrets::are_in);
+    match found.or_else(|| Some((&request.lock, in_lock()?))) {
+        Some((path, (line, url))) => Err(BuildError::Secret { path: path.clone(), line, url }),
         None => Ok(()),
+    }
+}
+
+/// Everything that the manifest calls a channel.
+fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => collect_channels(table, found),
+            toml::Value::String(channel) if key == "channel" => found.push(channel.clone()),
+            toml::Value::Array(values) => {
+                found.extend(
+                    values.iter().filter(|_| key == "channels").filter_map(|value| value.as_str()).map(str::to_owned),
+                );
+                values.iter().filter_map(toml::Value::as_table).for_each(|table| collect_channels(table, found));
+            }
+            _ => {}
+        }
     }
 }
 
