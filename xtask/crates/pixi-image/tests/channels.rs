@@ -221,13 +221,13 @@ fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_u
     wrong[7] ^= 1;
     let path = "/channel/linux-64/base-2.0-h_0.conda";
     let url = |web: &Web| Url::parse(&web.url("/channel/")).unwrap();
-    let to = vec![url(&broken), url(&empty), url(&good)];
-    let config = Config { mirrors: [(Url::parse(&format!("{FAR}/")).unwrap(), to)].into(), ..Config::default() };
-    let fetch = |cache: &str| {
+    let fetch = |cache: &str, mirrors: &[&Web]| {
+        let to = mirrors.iter().map(|web| url(web)).collect();
+        let config = Config { mirrors: [(Url::parse(&format!("{FAR}/")).unwrap(), to)].into(), ..Config::default() };
         let options = Options { config: &config, offline: false };
         fetch::packages(std::slice::from_ref(base), &bench.path(cache), &options, &Silent)
     };
-    // Cut after the first wrong bytes, so that the rest comes from the next mirror: the whole is wrong, and read anew.
+    // One that is cut after wrong bytes: the next mirror must not go on with them.
     for (number, bad) in [
         Answer::Bytes(wrong.clone()),
         Answer::Cut(wrong.clone(), 100),
@@ -240,11 +240,13 @@ fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_u
     .enumerate()
     {
         broken.set(path, vec![bad]);
-        let paths = fetch(&format!("cache{number}")).unwrap();
-        assert_eq!(fs::read(&paths[0]).unwrap(), right, "{number}");
+        for (others, mirrors) in [&[&broken, &good][..], &[&broken, &empty, &good]].iter().enumerate() {
+            let paths = fetch(&format!("cache{number}{others}"), mirrors).unwrap();
+            assert_eq!(fs::read(&paths[0]).unwrap(), right, "{number}");
+        }
     }
     good.set(path, vec![Answer::Bytes(wrong.clone())]);
-    let error = fetch("never").unwrap_err();
+    let error = fetch("never", &[&broken, &empty, &good]).unwrap_err();
     assert!(matches!(error, FetchError::Package { source: HttpError::WrongDigest { .. }, .. }), "{error:?}");
     for part in ["cannot fetch base-2.0-h_0", &good.url(path), &Digest::of(&right).hex(), &Digest::of(&wrong).hex()] {
         assert!(error.to_string().contains(part), "{part}: {error}");

@@ -142,7 +142,11 @@ impl Download<'_> {
         loop {
             let before = received.bytes;
             let Some(place) = attempts.place() else { return Err(HttpError::BadSource(shown(url))) };
-            received.from = place.shown();
+            // What one mirror began no other goes on with: it may have begun something else.
+            if received.from != place.shown() {
+                received.restart()?;
+                received.from = place.shown();
+            }
             match self.attempt(&place, received).await {
                 Ok(()) => return Ok(()),
                 Err(Interrupted::Fatal(error)) => return Err(error),
@@ -152,8 +156,6 @@ impl Download<'_> {
                         return Err(if is_wrong { error } else { wrong.unwrap_or(error) });
                     }
                     wrong = if is_wrong { Some(error) } else { wrong };
-                    // Which of several mirrors sent the wrong bytes is not known.
-                    received.restart()?;
                 }
                 Err(Interrupted::Retry(error, asked_for)) => {
                     let enough = received.bytes >= before + PROGRESS;

@@ -44,14 +44,18 @@ impl<'a> Attempts<'a> {
         !self.places.is_empty()
     }
 
-    /// The place asked last failed: how long to wait before the next attempt; none if it is to be given up. `enough` came
-    /// of a download that it does not count as failed.
+    /// The place asked last failed: how long to wait before the next attempt; none if it is to be given up. Where `enough`
+    /// of a download came it is asked again for the rest, else it is another's turn.
     pub fn failed(&mut self, enough: bool, asked_for: Option<Duration>) -> Option<Duration> {
+        if enough {
+            self.failed = 1;
+            return Some(wait(1, asked_for));
+        }
         if let Some(place) = self.places.first() {
             place.failed();
+            self.places.rotate_left(1);
         }
-        self.places.rotate_left(1);
-        self.failed = if enough { 1 } else { self.failed + 1 };
+        self.failed += 1;
         match self.failed {
             ATTEMPTS.. => None,
             // Another mirror needs no rest.
