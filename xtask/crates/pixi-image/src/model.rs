@@ -170,11 +170,11 @@ impl LockedPackage {
         }
     }
 
-    /// As people write it: `name-version-build`, or the file name of a wheel.
+    /// As people write it: `name-version-build`, or `name-version` of a wheel.
     pub fn identity(&self) -> String {
         match self {
             Self::Conda(package) => package.identity(),
-            Self::Pypi(wheel) => wheel.file_name.clone(),
+            Self::Pypi(wheel) => format!("{}-{}", wheel.name, wheel.version),
         }
     }
 

@@ -110,7 +110,7 @@ fn files(place: &Path) -> BTreeMap<String, (u32, u64, Vec<u8>)> {
 fn an_image_has_the_files_of_its_wheels_where_its_python_wants_them() {
     let workspace = workspace();
     let said = stderr(&succeeds(&mut workspace.build()));
-    assert!(said.contains("first-1.2.3-cp312-abi3-manylinux_2_17_x86_64.whl"), "{said}");
+    assert!(said.contains("\n  first-1.2.3  "), "{said}");
     let files = files(&workspace.work(OCI));
     let at = |path: &str| &files[&format!("app/.pixi/envs/default/{path}")];
     let text = |path: &str| String::from_utf8(at(path).2.clone()).unwrap();
@@ -208,7 +208,7 @@ fn a_version_may_say_only_in_the_file_name_what_it_was_built_with() {
     let wheel = (workspace.web.url(&path), "attention", "1.2.3+cu12", Digest::of(&bytes));
     workspace.write("pixi.lock", wheels::lock_with(&workspace.lock_text(), &[wheel]).as_bytes());
     let said = stderr(&succeeds(&mut workspace.build()));
-    assert!(said.contains("attention-1.2.3+cu12-py3-none-any.whl"), "{said}");
+    assert!(said.contains("\n  attention-1.2.3+cu12  "), "{said}");
     assert!(files(&workspace.work(OCI)).contains_key(&format!("app/.pixi/envs/default/{MODULES}/attention.py")));
 }
 
@@ -277,7 +277,7 @@ fn an_environment_is_complete_when_every_file_of_its_wheels_is_there() {
     fs::remove_dir_all(modules.join("first-1.2.3.dist-info")).unwrap();
     let missing = check().missing;
     assert_eq!(missing.len(), 2, "{missing:?}");
-    assert!(missing[0].starts_with("first-1.2.3-") && missing[0].contains("no metadata in /app"), "{missing:?}");
+    assert!(missing[0].starts_with("first-1.2.3: ") && missing[0].contains("no metadata in /app"), "{missing:?}");
     assert!(missing[1].ends_with(&format!("/{MODULES}/second.py")), "{missing:?}");
     fs::rename(modules.join("second-1.2.3.dist-info"), modules.join("second-1.2.4.dist-info")).unwrap();
     assert!(check().missing[1].contains("no metadata"), "another version is not the one of the lock");

@@ -183,7 +183,8 @@ fn wheels_come_after_conda_packages_by_name() {
     let kinds: Vec<_> = gpu.packages.iter().map(LockedPackage::kind).collect();
     assert_eq!(kinds, ["conda", "conda", "conda", "pypi", "pypi"]);
     let foo = &gpu.packages[4];
-    assert_eq!((foo.identity().as_str(), foo.version().as_str()), ("Foo_Bar-1.0+cpu-py3-none-any.whl", "1.0+cpu"));
+    assert_eq!((foo.identity().as_str(), foo.version().as_str()), ("foo-bar-1.0+cpu", "1.0+cpu"));
+    assert_eq!(foo.wheel().unwrap().file_name, "Foo_Bar-1.0+cpu-py3-none-any.whl");
     assert_eq!((foo.sha256().hex().as_str(), foo.size()), (SHA, None));
     let direct: Vec<_> = gpu.wheels().map(|wheel| (wheel.direct, wheel.public_url().to_string())).collect();
     assert_eq!(

@@ -26,7 +26,7 @@ use crate::entry::{BadPath, ImagePath};
 use crate::source::placement::Conflict;
 
 pub use index::{File, WheelIndex, read_index};
-pub use metadata::{EntryPoint, normalized_name};
+pub use metadata::normalized_name;
 pub use places::is_metadata_of;
 pub use record::{Checksum, installed_files};
 pub use stream::stream;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 /// A command that a wheel wants made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryPoint {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EntryPoint {
     /// The command's name.
     pub command: String,
     /// The module to import.

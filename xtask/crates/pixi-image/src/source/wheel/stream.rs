@@ -27,7 +27,8 @@ pub fn stream(
     sink: &mut dyn EntrySink,
 ) -> Result<(), WheelError> {
     let installed = Places::new(index, wheel, placement.python).and_then(|places| {
-        Installer { places: &places, placement, rows: Vec::new(), sink: WithParents::new(sink) }.install(archive, index)
+        let sink = WithParents::new(sink);
+        Installer { places: &places, placement, rows: Vec::new(), piece: vec![0; PIECE], sink }.install(archive, index)
     });
     installed.map_err(|problem| WheelError {
         wheel: wheel.file_name.clone(),
@@ -42,6 +43,7 @@ struct Installer<'a> {
     placement: &'a Placement<'a>,
     /// The lines of the new `RECORD`.
     rows: Vec<Row>,
+    piece: Vec<u8>,
     sink: WithParents<'a>,
 }
 
@@ -51,7 +53,6 @@ impl Installer<'_> {
             self.sink.directory(self.placement.image_path(place)?).map_err(Problem::Sink)?;
         }
         let mut archive = Archive::open(archive)?;
-        let mut piece = vec![0; PIECE];
         for (file, place) in index.files.iter().zip(&self.places.files) {
             let Some((place, treatment)) = place else { continue };
             if let (true, Some(checksum)) = (self.placement.shared.contains(place), &file.checksum) {
@@ -59,9 +60,10 @@ impl Installer<'_> {
                 continue;
             }
             let mut content = archive.content(file.number)?;
+            let mode = if file.executable { Mode::EXECUTABLE } else { Mode::FILE };
             match treatment {
-                Treatment::Plain => self.file(file, place, file.executable, &[], &mut content, &mut piece)?,
-                Treatment::Script => self.script(file, place, &mut content, &mut piece)?,
+                Treatment::Plain => self.file(file, place, mode, &mut content)?,
+                Treatment::Script => self.script(file, place, &mut content)?,
             }
         }
         for (place, entry_point) in &self.places.commands {
@@ -78,57 +80,39 @@ impl Installer<'_> {
         push_file(&mut self.sink, path, Mode::FILE, GENERATED_MTIME, &text).map_err(Problem::Sink)
     }
 
-    /// Pushes a file as it stands in the archive; `read` is what was read of it already.
-    fn file(
-        &mut self,
-        file: &File,
-        place: &ImagePath,
-        executable: bool,
-        read: &[u8],
-        content: &mut dyn Read,
-        piece: &mut [u8],
-    ) -> Result<(), Problem> {
+    /// Pushes a file as it stands in the archive.
+    fn file(&mut self, file: &File, place: &ImagePath, mode: Mode, content: &mut dyn Read) -> Result<(), Problem> {
         let path = self.placement.image_path(place)?;
-        let mode = if executable { Mode::EXECUTABLE } else { Mode::FILE };
         let kind = EntryKind::File { size: file.size };
         self.sink.entry(&Entry { path, kind, mode, mtime: file.mtime }).map_err(Problem::Sink)?;
-        let differs = || Problem::OtherContent(file.path.clone());
         let mut hasher = file.checksum.as_ref().map_or_else(Hasher::usual, Checksum::hasher);
-        let mut left = file.size.checked_sub(read.len() as u64).ok_or_else(differs)?;
-        hasher.update(read);
-        self.sink.data(read).map_err(Problem::Sink)?;
+        let mut left = file.size;
         loop {
-            let length = content.read(piece).map_err(Problem::Read)?;
-            let bytes = &piece[..length];
+            let length = content.read(&mut self.piece).map_err(Problem::Read)?;
+            let bytes = &self.piece[..length];
             // Also where it goes on after its end, or ends before.
             left = match (left.checked_sub(length as u64), length) {
                 (Some(0), 0) => break,
                 (Some(left), 1..) => left,
-                _ => return Err(differs()),
+                _ => return Err(Problem::OtherContent(file.path.clone())),
             };
             hasher.update(bytes);
             self.sink.data(bytes).map_err(Problem::Sink)?;
         }
         let found = hasher.finish();
         if file.checksum.as_ref().is_some_and(|checksum| *checksum != found) {
-            return Err(differs());
+            return Err(Problem::OtherContent(file.path.clone()));
         }
         self.record(place, &found, file.size);
         Ok(())
     }
 
     /// Pushes a script. Some are programs: only one that begins as a script of python is read as a whole.
-    fn script(
-        &mut self,
-        file: &File,
-        place: &ImagePath,
-        content: &mut dyn Read,
-        piece: &mut [u8],
-    ) -> Result<(), Problem> {
+    fn script(&mut self, file: &File, place: &ImagePath, content: &mut dyn Read) -> Result<(), Problem> {
         let mut text = Vec::new();
         content.take(SHEBANG.len() as u64).read_to_end(&mut text).map_err(Problem::Read)?;
         if text != SHEBANG {
-            return self.file(file, place, true, &text, content, piece);
+            return self.file(file, place, Mode::EXECUTABLE, &mut text.as_slice().chain(content));
         }
         if file.size > MAX_IN_MEMORY {
             return Err(Problem::TooLarge { what: format!("the script `{}`", file.path), limit: MAX_IN_MEMORY });
