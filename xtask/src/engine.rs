@@ -70,6 +70,8 @@ pub struct BuildRequest {
     pub aliases: Vec<String>,
     /// Labels, in order.
     pub labels: Vec<(String, String)>,
+    /// The lock is taken as it is. A recipe has its own mind about that.
+    pub frozen: bool,
     /// Nothing may be asked of the network.
     pub offline: bool,
     /// Packages and base are served over plain HTTP on this machine's loopback.

@@ -47,7 +47,7 @@ impl Plan {
         let bytes = bytes.and_then(|bytes| bytes.parse().ok());
         let package = |row: &str| {
             let columns: Vec<&str> = row.split_whitespace().collect();
-            let [name, version, build, .., kind] = columns.as_slice() else { return None };
+            let [name, version, build, _bytes, kind, ..] = columns.as_slice() else { return None };
             let [name, version, build] = [name, version, build].map(|column| (*column).to_owned());
             Some(Package { name, version, build, from_pypi: *kind == "pypi" })
         };
@@ -71,9 +71,10 @@ mod tests {
 
     #[test]
     fn a_plan_is_read() {
-        let text = "environment gpu for linux-64, needs CUDA 12: 3 packages, 151000 bytes to download and 1 of unknown size\n\
-                    cuda-version  12.9    h4f385c5_3   21578  conda\npython        3.13.5  hec9711d_0  129000  conda\n\
-                    rich          14.0.0  -                 ?  pypi\n";
+        let text = "environment gpu for linux-64, needs CUDA 12: 3 packages, 151000 bytes to download and 1 of unknown size, \
+                    3 layers\ncuda-version  12.9    h4f385c5_3   21578  conda  layer 2\n\
+                    python        3.13.5  hec9711d_0  129000  conda  layer 1\n\
+                    rich          14.0.0  -                ?  pypi   layer 3\n";
         let plan = Plan::parse(text).unwrap();
         assert_eq!((plan.download_bytes, plan.packages.len(), plan.cuda_version()), (151_000, 3, Some("12.9")));
         let kinds: Vec<_> = plan.packages.iter().map(|package| (package.name.as_str(), package.from_pypi)).collect();

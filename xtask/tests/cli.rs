@@ -335,6 +335,10 @@ fn a_recipe_is_not_begun_with_a_lock_that_has_fallen_behind() {
         "pixi-image lock --check --environment cpu --manifest cuda-exercise/pixi.toml --out cuda-exercise/pixi.lock";
     assert_eq!(calls.last().map(String::as_str), Some(check), "{calls:?}");
     assert!(!calls.iter().any(|call| call.contains(" build ")), "{calls:?}");
+    repository.xtask(&["build", "docker", "--source", "conda-forge", "--env", "cpu", "--frozen"]);
+    let calls = repository.calls();
+    assert!(calls.last().is_some_and(|call| call.starts_with("pixi-image plan ")), "it goes on: {calls:?}");
+    assert!(!calls.iter().any(|call| call.contains("lock --check")), "{calls:?}");
 }
 
 #[test]

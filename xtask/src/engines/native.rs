@@ -48,6 +48,9 @@ impl Engine for Native {
         for (name, value) in &request.labels {
             line = line.option("--label", format!("{name}={value}"));
         }
+        if request.frozen {
+            line = line.arg("--frozen");
+        }
         if request.offline {
             line = line.arg("--offline");
         }

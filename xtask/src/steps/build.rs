@@ -1,7 +1,7 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
 use anyhow::Result;
-use clap::ArgMatches;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::external::Program;
@@ -12,6 +12,14 @@ use crate::steps::{lock, run};
 
 /// The step.
 pub struct Build;
+
+// What `build` takes.
+#[derive(clap::Args)]
+struct Arguments {
+    /// Take pixi.lock as it is; the lesson's recipes say --locked
+    #[arg(long)]
+    frozen: bool,
+}
 
 impl Step for Build {
     fn name(&self) -> &'static str {
@@ -34,11 +42,16 @@ impl Step for Build {
         true
     }
 
+    fn arguments(&self, command: Command) -> Command {
+        Arguments::augment_args(command)
+    }
+
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         session.formats().into_iter().map(|format| task(session, self, format)).collect()
     }
 
-    fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
+    fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
+        let frozen = Arguments::from_arg_matches(arguments)?.frozen;
         session.require(&session.workspace.manifest(), "edit")?;
         session.require(&session.workspace.lock(), "lock")?;
         session.require(&session.workspace.app(), "fetch")?;
@@ -54,7 +67,7 @@ impl Step for Build {
         }
         let mut rows = Vec::new();
         for (engine, tasks) in jobs {
-            rows.extend(build(session, engine, &tasks)?);
+            rows.extend(build(session, engine, &tasks, frozen)?);
         }
         Ok(rows)
     }
@@ -100,13 +113,13 @@ pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 
-fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<Vec<Row>> {
+fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
     let (cx, workspace) = (session.cx, &session.workspace);
     if cx.options.base.is_none() && session.is_rehearsal() {
         session.require(&session.rehearsal.base(), "rehearse")?;
     }
     // The native engine looks by itself.
-    if engine.follows_recipe() {
+    if engine.follows_recipe() && !frozen {
         lock::require_satisfied(session)?;
     }
     let mut outputs = Vec::new();
@@ -131,6 +144,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task]) -> Result<
         reference: session.reference(),
         aliases,
         labels: session.labels(),
+        frozen,
         offline: session.is_offline(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,

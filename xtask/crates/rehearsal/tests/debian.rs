@@ -181,6 +181,7 @@ mod installer {
             sif: None,
             created: None,
             jobs: NonZeroUsize::MIN,
+            frozen: false,
             offline: false,
             config: Config::default(),
         };

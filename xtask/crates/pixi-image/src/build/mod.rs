@@ -59,6 +59,8 @@ pub struct Request {
     pub created: Option<i64>,
     /// Compressing threads.
     pub jobs: NonZeroUsize,
+    /// Take the lock as it is, without comparing it with the manifest.
+    pub frozen: bool,
     /// Use only what is on this machine.
     pub offline: bool,
     /// How channels and registries are reached.
@@ -121,9 +123,10 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
 
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
-    let now = jiff::Timestamp::now();
-    if let Some(unchecked) = solve::require_satisfied(&request.manifest, &request.lock, &request.environment, now)? {
-        progress.warn(&unchecked);
+    if !request.frozen {
+        let now = jiff::Timestamp::now();
+        let unchecked = solve::require_satisfied(&request.manifest, &request.lock, &request.environment, now)?;
+        unchecked.iter().for_each(|remark| progress.warn(remark));
     }
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
     refuse_secrets(request, &files)?;

@@ -51,6 +51,9 @@ pub struct Build {
     /// Compressing threads; all cores if not given
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Take the lock as it is, without comparing it with the manifest
+    #[arg(long)]
+    frozen: bool,
     /// Use only what is on this machine
     #[arg(long)]
     offline: bool,
@@ -79,6 +82,7 @@ impl Build {
             sif: self.sif,
             created: source_date_epoch()?,
             jobs: self.jobs.unwrap_or_else(cores),
+            frozen: self.frozen,
             offline: self.offline,
             config,
         };

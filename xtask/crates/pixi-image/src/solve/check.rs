@@ -82,7 +82,7 @@ pub enum CheckError {
     Manifest(ManifestError),
     /// The manifest has changed since the lock was made.
     #[error(
-        "{} does not satisfy {}:\n{}\n  hint: lock anew with `cargo xtask lock`, or `pixi lock`",
+        "{} does not satisfy {}:\n{}\n  hint: lock anew with `cargo xtask lock`, or `pixi lock`; `--frozen` builds from the lock as it is",
         lock.display(), manifest.display(), Checked::lines(.unmet)
     )]
     Unmet {

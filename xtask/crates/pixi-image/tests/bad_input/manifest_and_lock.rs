@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::small;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, succeeds};
 
 #[test]
 fn broken_toml_is_shown_with_line_and_column() {
@@ -104,6 +104,7 @@ fn a_lock_that_no_longer_fits_its_manifest_is_refused_before_anything_is_downloa
         ],
     );
     assert_eq!(workspace.web.asked().len(), asked);
+    succeeds(workspace.build().arg("--frozen"));
 }
 
 #[test]
