@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rattler_conda_types::{
-    GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecOptions, RepoDataRecord, RepodataRevision,
+    Channel, ChannelConfig, GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecOptions, RepoDataRecord,
+    RepodataRevision,
 };
 use rattler_lock::{CondaPackageData, Environment, LockFile, LockedPackage, Platform as Row, PypiPackageData};
 
@@ -173,9 +174,14 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
 
 /// What holds for all platforms of an environment.
 fn check_settings(environment: &ManifestEnvironment, locked: Environment<'_>, unmet: &mut Vec<Remark>) {
-    let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
-    let expected: Vec<_> = environment.channels.iter().map(|channel| trimmed(channel.base_url.as_str())).collect();
-    let found: Vec<_> = locked.channels().iter().map(|channel| trimmed(&channel.url)).collect();
+    // Old locks have names where newer ones have addresses.
+    let config = ChannelConfig::default_with_root_dir(PathBuf::from("/"));
+    let address = |text: &str| {
+        let channel = Channel::from_str(text, &config).map(|channel| channel.base_url.to_string());
+        channel.unwrap_or_else(|_| text.to_owned()).trim_end_matches('/').to_owned()
+    };
+    let expected: Vec<_> = environment.channels.iter().map(|channel| address(channel.base_url.as_str())).collect();
+    let found: Vec<_> = locked.channels().iter().map(|channel| address(&channel.url)).collect();
     if expected != found {
         unmet.push(about(
             environment,
