@@ -420,3 +420,18 @@ fn a_lock_is_compared_with_how_it_would_be_solved_and_how_old_packages_may_be() 
         assert_eq!(bench.check(), "", "{line}");
     }
 }
+
+#[test]
+fn a_lock_may_call_a_channel_by_its_name() {
+    let manifest = "[workspace]\nchannels = [\"conda-forge\"]\nplatforms = [\"linux-64\"]\n";
+    let bench = Bench::new(&Channel::exercise(), |_| manifest.to_owned());
+    bench.locked();
+    assert!(bench.web.asked().is_empty(), "nothing is asked for, so nobody is asked");
+    let address = "https://conda.anaconda.org/conda-forge/";
+    let (named, other) =
+        (bench.lock_text().replace(address, "conda-forge"), bench.lock_text().replace(address, "bioconda"));
+    std::fs::write(bench.path("pixi.lock"), named).unwrap();
+    assert_eq!(bench.check(), "");
+    std::fs::write(bench.path("pixi.lock"), other).unwrap();
+    assert!(bench.check().contains("its channels are"), "{}", bench.check());
+}

@@ -50,7 +50,7 @@ fn workspace() -> Workspace {
     workspace
 }
 
-/// Serves the wheels and adds them to the lock.
+/// Serves the wheels and adds them to manifest and lock.
 fn add(workspace: &Workspace, made: &[MadeWheel]) {
     let told = made.iter().map(|made| {
         let path = format!("/wheels/{}", made.file_name());
@@ -59,6 +59,9 @@ fn add(workspace: &Workspace, made: &[MadeWheel]) {
     });
     let lock = wheels::lock_with(&workspace.lock_text(), &told.collect::<Vec<_>>());
     workspace.write("pixi.lock", lock.as_bytes());
+    let wanted: String = made.iter().map(|made| format!("{} = \"*\"\n", made.name)).collect();
+    let manifest = String::from_utf8(workspace.read("pixi.toml")).unwrap();
+    workspace.write("pixi.toml", format!("{manifest}\n[pypi-dependencies]\n{wanted}").as_bytes());
 }
 
 fn first() -> MadeWheel {
@@ -207,7 +210,7 @@ fn a_version_may_say_only_in_the_file_name_what_it_was_built_with() {
     workspace.web.set(&path, vec![Answer::Bytes(bytes.clone())]);
     let wheel = (workspace.web.url(&path), "attention", "1.2.3+cu12", Digest::of(&bytes));
     workspace.write("pixi.lock", wheels::lock_with(&workspace.lock_text(), &[wheel]).as_bytes());
-    let said = stderr(&succeeds(&mut workspace.build()));
+    let said = stderr(&succeeds(workspace.build().arg("--frozen")));
     assert!(said.contains("\n  attention-1.2.3+cu12  "), "{said}");
     assert!(files(&workspace.work(OCI)).contains_key(&format!("app/.pixi/envs/default/{MODULES}/attention.py")));
 }
@@ -290,12 +293,12 @@ fn a_plan_tells_wheels_from_conda_packages() {
         |arguments: &[&str]| String::from_utf8(succeeds(workspace.command(["plan"]).args(arguments)).stdout).unwrap();
     let text = plan(&[]);
     assert!(text.starts_with("environment default for linux-64: 4 packages, "), "{text}");
-    assert!(text.lines().next().unwrap().ends_with("bytes to download and 2 of unknown size"), "{text}");
+    assert!(text.lines().next().unwrap().ends_with("bytes to download and 2 of unknown size, 4 layers"), "{text}");
     let row = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(row("first"), ["first", "1.2.3", "-", "?", "pypi"]);
+    assert_eq!(row("first")[..6], ["first", "1.2.3", "-", "?", "pypi", "layer"]);
     assert_eq!(row("native")[4], "conda");
     let json: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
     let package = |name: &str| json["packages"].as_array().unwrap().iter().find(|p| p["name"] == name).unwrap().clone();

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rattler_conda_types::{
-    GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecOptions, RepoDataRecord, RepodataRevision,
+    Channel, ChannelConfig, GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecOptions, RepoDataRecord,
+    RepodataRevision,
 };
 use rattler_lock::{CondaPackageData, Environment, LockFile, LockedPackage, Platform as Row, PypiPackageData};
-use url::Url;
 
 use super::{depends, reached, solve_options};
 use crate::lock::{self, LockError};
@@ -175,13 +175,15 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
 
 /// What holds for all platforms of an environment.
 fn check_settings(environment: &ManifestEnvironment, locked: Environment<'_>, unmet: &mut Vec<Remark>) {
-    // A lock names channels without their passwords.
-    let trimmed = |url: &str| {
-        let url = Url::parse(url).map_or_else(|_| url.to_owned(), |url| secrets::without_credentials(&url).into());
-        url.trim_end_matches('/').to_owned()
+    // Old locks have names where newer ones have addresses; none has the password of one.
+    let config = ChannelConfig::default_with_root_dir(PathBuf::from("/"));
+    let address = |text: &str| {
+        let channel =
+            Channel::from_str(text, &config).map(|channel| secrets::without_credentials(channel.base_url.url()));
+        channel.map_or_else(|_| text.to_owned(), String::from).trim_end_matches('/').to_owned()
     };
-    let expected: Vec<_> = environment.channels.iter().map(|channel| trimmed(channel.base_url.as_str())).collect();
-    let found: Vec<_> = locked.channels().iter().map(|channel| trimmed(&channel.url)).collect();
+    let expected: Vec<_> = environment.channels.iter().map(|channel| address(channel.base_url.as_str())).collect();
+    let found: Vec<_> = locked.channels().iter().map(|channel| address(&channel.url)).collect();
     if expected != found {
         unmet.push(about(
             environment,

@@ -29,7 +29,7 @@ impl Bench {
         let wheel = (self.workspace.web.url(&path), "evil", "1.2.3", Digest::of(&bytes));
         self.workspace.web.set(&path, vec![Answer::Bytes(bytes)]);
         self.workspace.write("pixi.lock", wheels::lock_with(&self.lock, &[wheel]).as_bytes());
-        let said = self.workspace.fails(&mut self.workspace.build(), parts);
+        let said = self.workspace.fails(self.workspace.build().arg("--frozen"), parts);
         assert!(said.contains(FILE), "{said}");
         assert_eq!(self.workspace.read(crate::workspace::OCI), OLDER);
     }
