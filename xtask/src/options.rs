@@ -63,8 +63,8 @@ pub struct Options {
     pub verbose: bool,
 }
 
-/// It becomes an argument of builds and part of tags.
-fn cuda_version(text: &str) -> Result<String, String> {
+/// A CUDA version. It becomes an argument of builds and part of tags.
+pub fn cuda_version(text: &str) -> Result<String, String> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if (1..=3).contains(&text.split('.').count()) && text.split('.').all(number) {
         Ok(text.to_owned())

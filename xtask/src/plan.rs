@@ -6,11 +6,22 @@ use crate::context::Context;
 use crate::external::{Program, Programs};
 use crate::pins;
 
+/// One package of an environment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    /// `-` of a package from PyPI.
+    pub build: String,
+    /// Whether it comes from PyPI, not from a conda channel.
+    pub from_pypi: bool,
+}
+
 /// The packages of one environment on the images' platform.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Name, version and build of each.
-    pub packages: Vec<[String; 3]>,
+    /// Each of them.
+    pub packages: Vec<Package>,
     /// How many bytes their archives have.
     pub download_bytes: u64,
 }
@@ -35,8 +46,10 @@ impl Plan {
         let bytes = head.split(" bytes to download").next().and_then(|before| before.rsplit(' ').next());
         let bytes = bytes.and_then(|bytes| bytes.parse().ok());
         let package = |row: &str| {
-            let mut columns = row.split_whitespace().map(str::to_owned);
-            Some([columns.next()?, columns.next()?, columns.next()?])
+            let columns: Vec<&str> = row.split_whitespace().collect();
+            let [name, version, build, .., kind] = columns.as_slice() else { return None };
+            let [name, version, build] = [name, version, build].map(|column| (*column).to_owned());
+            Some(Package { name, version, build, from_pypi: *kind == "pypi" })
         };
         Ok(Self {
             download_bytes: bytes.with_context(|| format!("`pixi-image plan` said {head:?}"))?,
@@ -47,7 +60,8 @@ impl Plan {
     /// The CUDA version that the packages were built for: that of `cuda-version`, which conda-forge's CUDA packages all
     /// depend on. Not the one that the manifest asks of the machine, which may be older.
     pub fn cuda_version(&self) -> Option<&str> {
-        self.packages.iter().find(|[name, ..]| name == "cuda-version").map(|[_, version, _]| version.as_str())
+        let mut conda = self.packages.iter().filter(|package| !package.from_pypi);
+        conda.find(|package| package.name == "cuda-version").map(|package| package.version.as_str())
     }
 }
 
@@ -57,10 +71,13 @@ mod tests {
 
     #[test]
     fn a_plan_is_read() {
-        let text = "environment gpu for linux-64, needs CUDA 12: 2 packages, 151000 bytes to download\n\
-                    cuda-version  12.9    h4f385c5_3   21578\npython        3.13.5  hec9711d_0  129000\n";
+        let text = "environment gpu for linux-64, needs CUDA 12: 3 packages, 151000 bytes to download and 1 of unknown size\n\
+                    cuda-version  12.9    h4f385c5_3   21578  conda\npython        3.13.5  hec9711d_0  129000  conda\n\
+                    rich          14.0.0  -                 ?  pypi\n";
         let plan = Plan::parse(text).unwrap();
-        assert_eq!((plan.download_bytes, plan.packages.len(), plan.cuda_version()), (151_000, 2, Some("12.9")));
+        assert_eq!((plan.download_bytes, plan.packages.len(), plan.cuda_version()), (151_000, 3, Some("12.9")));
+        let kinds: Vec<_> = plan.packages.iter().map(|package| (package.name.as_str(), package.from_pypi)).collect();
+        assert_eq!(kinds, [("cuda-version", false), ("python", false), ("rich", true)]);
         assert!(Plan::parse("hello").is_err());
     }
 }

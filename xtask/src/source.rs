@@ -57,8 +57,10 @@ fn offline(cx: &Context) -> Source {
 }
 
 fn probe(cx: &Context, programs: &Programs<'_>) -> Result<Source> {
+    let workspace = cx.typed(&cx.resolve(&cx.options.workspace));
     let line = programs.command(Program::PixiImage)?.arg("probe").args(pins::REACHABLE);
-    let Some(answer) = cx.ask(&line.option("--timeout", pins::PROBE_SECONDS.to_string()))? else {
+    let line = line.option("--timeout", pins::PROBE_SECONDS.to_string()).option("--workspace", workspace);
+    let Some(answer) = cx.ask(&line)? else {
         cx.ui.would("the commands below hold when both answer; `--source rehearsal` shows the others");
         return Ok(Source::CondaForge);
     };

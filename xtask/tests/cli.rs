@@ -27,7 +27,7 @@ fn a_dry_run_prints_the_commands_and_runs_none() {
         ("all-rehearsal", &["all", "--source", "rehearsal", "--debian-mirror", "http://mirror.example/debian"]),
         ("all-rehearsal-offline", &["all", "--source", "rehearsal", "--offline"]),
         ("fetch", &["fetch", "--source", "conda-forge", "--url", "http://mirror.example/x.py", "--force"]),
-        ("edit", &["edit", "--platform-style", "rich"]),
+        ("edit", &["edit", "--platform-style", "rich", "--add-dep", "numpy>=2", "--channel", "bioconda"]),
         ("lock", &["lock", "--source", "conda-forge", "--check"]),
         ("build-oci", &["build", "oci", "--source", "conda-forge", "--env", "cpu", "--base", "scratch"]),
         ("test-sif", &["test", "sif"]),
@@ -227,6 +227,62 @@ fn edit_touches_no_network_and_shows_how_pixi_does_it() {
 }
 
 #[test]
+fn edit_adds_what_is_asked_for_once_and_says_what_it_replaces() {
+    let repository = Repository::new("edit-more").online();
+    repository.xtask(&["all"]).ends(0);
+    repository.calls();
+    let more =
+        ["edit", "--add-dep", "numpy>=1", "--feature", "gpu", "--add-platform", "linux-aarch64", "--cuda", "12.9"];
+    let run = repository.xtask(&more);
+    assert_eq!(
+        run.stdout().split(" (").next(),
+        Some("cuda-exercise/pixi.toml: platform linux-aarch64, CUDA 12.9 instead of 12, numpy >=1 for feature gpu")
+    );
+    let shown = "With pixi, the same is done by:\n    cd cuda-exercise\n    \
+                 pixi workspace platform add linux-aarch64\n    # by hand: ";
+    assert!(run.stderr().contains(shown), "{}", run.stderr());
+    assert!(run.stderr().ends_with("\n    pixi add --feature gpu 'numpy>=1'\n"), "{}", run.stderr());
+    assert!(run.stderr().contains("for CUDA 12; `--cuda-version 12.9` tells builds by Docker"), "{}", run.stderr());
+
+    let manifest = repository.read("cuda-exercise/pixi.toml");
+    let again = repository.xtask(&more);
+    assert!(again.stdout().contains("cuda-exercise/pixi.toml: nothing to change"), "{}", again.stdout());
+    let already = "The platform linux-aarch64 is there already.\nThe gpu feature asks for CUDA 12.9 already.\n\
+                   numpy is in [feature.gpu.dependencies] already: >=1.\n";
+    assert_eq!(again.stderr(), already, "and no command is shown");
+    assert_eq!(repository.read("cuda-exercise/pixi.toml"), manifest);
+
+    let newer = repository.xtask(&["edit", "--add-dep", "numpy=2", "--feature", "gpu"]);
+    assert!(newer.stdout().contains(": numpy 2.* instead of >=1 for feature gpu ("), "{}", newer.stdout());
+    assert!(repository.read("cuda-exercise/pixi.toml").contains("numpy = \"2.*\"\n"));
+    assert!(repository.calls().is_empty(), "no program is needed for that");
+    repository.xtask(&["all"]).ends(0);
+    assert_eq!(repository.asked()[1], "pixi-image lock", "what follows is done anew, and no second edit");
+    assert!(repository.read("cuda-exercise/pixi.toml").contains("numpy = \"2.*\"\n"));
+}
+
+#[test]
+fn a_rehearsal_takes_no_edit_of_its_own_but_what_the_manifest_says() {
+    let repository = Repository::new("edit-rehearsal");
+    let before = repository.read("cuda-exercise/pixi.toml");
+    let refused = repository.xtask(&["edit", "--source", "rehearsal", "--add-dep", "numpy"]).ends(1).stderr();
+    assert!(
+        refused.contains(
+            "error: edit: a rehearsal works on a copy, which is made anew from your cuda-exercise/pixi.toml\n  \
+             hint: leave `--source rehearsal` away"
+        ),
+        "{refused}"
+    );
+    assert_eq!(repository.read("cuda-exercise/pixi.toml"), before);
+    assert!(!repository.path("target/rehearsal").exists());
+
+    repository.xtask(&["edit", "--add-dep", "numpy"]).ends(0);
+    repository.xtask(&["edit", "--source", "rehearsal"]).ends(0);
+    let copy = repository.read("target/rehearsal/cuda-exercise/pixi.toml");
+    assert!(copy.contains("numpy = \"*\"\n") && copy.contains("platforms = [\"linux-64\"]"), "{copy}");
+}
+
+#[test]
 fn a_broken_manifest_is_named_with_its_place_and_left_alone() {
     let repository = Repository::new("broken");
     let text = "[workspace]\nname = \"x\"\nplatforms = \"linux-64\"\n";
@@ -234,8 +290,8 @@ fn a_broken_manifest_is_named_with_its_place_and_left_alone() {
     let stderr = repository.xtask(&["edit"]).ends(1).stderr();
     assert_eq!(
         stderr.trim_end(),
-        "error: edit: cuda-exercise/pixi.toml: line 3, column 13: `workspace.platforms` is of type string, but pixi \
-         wants an array there\n  hint: mend this place and try again; the file was not touched"
+        "error: edit: cuda-exercise/pixi.toml: line 3, column 13: `workspace.platforms` is of type string, but an \
+         array belongs there\n  hint: mend this place and try again; the file was not touched"
     );
     assert_eq!(repository.read("cuda-exercise/pixi.toml"), text);
 }
@@ -329,6 +385,12 @@ fn wrong_usage_ends_with_2() {
         &["all", "--engine", "vmware"],
         &["all", "--env", "../x"],
         &["all", "-q", "-v"],
+        &["edit", "--add-platform", "solaris-64"],
+        &["edit", "--add-dep", "conda-forge::numpy"],
+        &["edit", "--feature", "gpu"],
+        &["edit", "--add-dep", "numpy", "--feature", "a b"],
+        &["edit", "--cuda", "twelve"],
+        &["edit", "--channel", "a b"],
         &["nothing"],
         &[],
     ] {
@@ -445,6 +507,7 @@ fn topics_are_listed_and_explained() {
     let repository = Repository::new("explain");
     let topics = repository.xtask(&["explain"]).stdout();
     assert!(topics.contains("\ntraps  Traps of the lesson's recipes\n"), "{topics}");
+    assert!(topics.contains("\nedit   What edit writes into pixi.toml\n"), "{topics}");
     let traps = repository.xtask(&["explain", "traps"]).stdout();
     assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
     let lock = repository.xtask(&["explain", "lock"]).stdout();

@@ -7,10 +7,13 @@ use anyhow::{Result, bail};
 use crate::command_line::CommandLine;
 use crate::context::Output;
 use crate::engine::{Desk, TestRequest};
-use crate::plan::Plan;
+use crate::plan::{Package, Plan};
 
 /// How many missing packages are named.
 const SHOWN: usize = 10;
+/// Prints name and version of everything that python finds the metadata of.
+const DISTRIBUTIONS: &str =
+    "import importlib.metadata as m; [print(d.metadata['Name'], d.version) for d in m.distributions()]";
 
 /// One way into a container: the words, and the command line that goes that way.
 pub type Way<'a> = (&'a str, &'a dyn Fn(&[&str]) -> CommandLine);
@@ -47,25 +50,55 @@ fn complete(
     way: &dyn Fn(&[&str]) -> CommandLine,
 ) -> Result<Option<Verdict>> {
     let Some(plan) = Plan::read(desk.cx, desk.programs, &request.lock, &request.environment)? else { return Ok(None) };
-    let wanted: Vec<String> =
-        plan.packages.iter().map(|[name, version, build]| format!("{name}-{version}-{build}")).collect();
     let Some(listed) = desk.cx.ask(&way(&["ls", &format!("{prefix}/conda-meta")]))? else { return Ok(None) };
     if listed.code != 0 {
         return Ok(Some(Err(format!("there is no environment in {prefix}: {}", last_line(&listed)))));
     }
-    let found: BTreeSet<&str> = listed.stdout.lines().filter_map(|name| name.strip_suffix(".json")).collect();
-    let missing: Vec<&String> = wanted.iter().filter(|package| !found.contains(package.as_str())).collect();
+    let mut distributions = String::new();
+    if plan.packages.iter().any(|package| package.from_pypi) {
+        let Some(said) = desk.cx.ask(&way(&["python", "-c", DISTRIBUTIONS]))? else { return Ok(None) };
+        if said.code != 0 {
+            return Ok(Some(Err(format!("python cannot tell what is installed for it: {}", last_line(&said)))));
+        }
+        distributions = said.stdout;
+    }
+    let missing = missing(&plan.packages, &listed.stdout, &distributions);
     if missing.is_empty() {
-        return Ok(Some(Ok(format!("{} packages are in {prefix}", wanted.len()))));
+        return Ok(Some(Ok(format!("{} packages are in {prefix}", plan.packages.len()))));
     }
     let shown: String = missing.iter().take(SHOWN).map(|package| format!("\n  {package}")).collect();
     let more = missing.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     Ok(Some(Err(format!(
         "of {} packages, {} are missing:{shown}{more}\n  hint: the image was not built from this lock; build it again",
-        wanted.len(),
+        plan.packages.len(),
         missing.len()
     ))))
+}
+
+/// The packages that are neither in the list of conda's records nor, for those from PyPI, among what python finds.
+fn missing(packages: &[Package], records: &str, distributions: &str) -> Vec<String> {
+    let records: BTreeSet<&str> = records.lines().filter_map(|name| name.strip_suffix(".json")).collect();
+    let found = distributions.lines().filter_map(|line| line.rsplit_once(' '));
+    let found: BTreeSet<_> = found.map(|(name, version)| (normalized(name), plain_version(version))).collect();
+    let identity = |Package { name, version, build, from_pypi }: &Package| match from_pypi {
+        true => (!found.contains(&(normalized(name), plain_version(version)))).then(|| format!("{name} {version}")),
+        false => Some(format!("{name}-{version}-{build}")).filter(|identity| !records.contains(identity.as_str())),
+    };
+    packages.iter().filter_map(identity).collect()
+}
+
+/// Names of projects are compared without case, and with `-`, `_` and `.` for the same (PyPA, "Names and normalization").
+fn normalized(name: &str) -> String {
+    let parts: Vec<_> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
+    parts.join("-").to_lowercase()
+}
+
+/// A version without what metadata may write or leave out: `2025.01.0` for `2025.1`, `2.0` for `2.0+cu12`.
+fn plain_version(version: &str) -> String {
+    let version = version.split('+').next().unwrap_or(version).to_lowercase();
+    let parts: Vec<_> = version.split('.').map(|part| part.trim_start_matches('0')).collect();
+    parts.join(".").trim_end_matches('.').to_owned()
 }
 
 fn activated(
@@ -93,4 +126,31 @@ fn activated(
 /// The last thing that a failed command said.
 pub fn last_line(output: &Output) -> &str {
     output.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_looked_for_where_their_kind_is_recorded() {
+        let package = |name: &str, version: &str, from_pypi| Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            build: if from_pypi { "-" } else { "h0_0" }.to_owned(),
+            from_pypi,
+        };
+        let packages = [
+            package("python", "3.13.5", false),
+            package("ruamel-yaml", "0.18.10", true),
+            package("certifi", "2025.1.31", true),
+            package("rich", "14.0", true),
+            package("flash-attn", "2.7.4+cu12", true),
+        ];
+        let records = "history\npython-3.13.5-h0_0.json\n";
+        let distributions = "ruamel.yaml 0.18.10\nCertifi 2025.01.31\nrich 14.0.0\nflash_attn 2.7.4\n";
+        assert_eq!(missing(&packages, records, distributions), Vec::<String>::new());
+        assert_eq!(missing(&packages, "", "rich 13.0.0\n").len(), 5);
+        assert_eq!(missing(&packages, records, "rich 14.0.0\ncertifi 2025.1.31\n").len(), 2);
+    }
 }

@@ -80,7 +80,7 @@ fn download(session: &Session<'_>, arguments: &Arguments) -> Result<&'static str
     }
     let line = session.programs.command(Program::PixiImage)?.arg("fetch").arg(&arguments.url);
     let line = line.option("--sha256", pins::SCRIPT_SHA256).option("--size", pins::SCRIPT_SIZE.to_string());
-    let line = line.option("--out", cx.typed(&script));
+    let line = line.option("--out", cx.typed(&script)).option("--workspace", cx.typed(session.learner.directory()));
     cx.execute(&if arguments.force { line.arg("--force") } else { line })?;
     Ok(Program::PixiImage.name())
 }
@@ -112,6 +112,7 @@ fn rehearse(session: &Session<'_>, arguments: &Arguments) -> Result<&'static str
 
 fn can_reach(session: &Session<'_>, url: &str) -> Result<bool> {
     let line = session.programs.command(Program::PixiImage)?.arg("probe").arg(url);
-    let answer = session.cx.ask(&line.option("--timeout", pins::PROBE_SECONDS.to_string()))?;
+    let line = line.option("--timeout", pins::PROBE_SECONDS.to_string());
+    let answer = session.cx.ask(&line.option("--workspace", session.cx.typed(session.learner.directory())))?;
     Ok(answer.is_none_or(|answer| answer.code == 0))
 }

@@ -135,11 +135,13 @@ impl ArchiveWriter {
         let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         config.set_rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build().map_err(describe)?);
         config.set_history(Some(layers.iter().map(|layer| layer.history.clone()).collect()));
-        let platform = PlatformBuilder::default()
+        let mut platform = PlatformBuilder::default()
             .architecture(config.architecture().clone())
             .os(config.os().clone())
             .build()
             .map_err(describe)?;
+        // As the base has it: `v8` of arm64 is what no variant means, and BuildKit leaves it out.
+        platform.set_variant(config.variant().clone());
 
         let (config_digest, config_size) = self.blob_of(&canonical_json(&config)?)?;
         let manifest = ImageManifestBuilder::default()

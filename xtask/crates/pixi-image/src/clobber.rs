@@ -2,13 +2,15 @@
 //!
 //! As in rattler and pixi the package that is later in topological order, the dependent, wins, and the other's file is
 //! kept at `__clobbers__/<package>/<path>`. It is settled before anything is written, from the packages' lists of
-//! files.
+//! files. Wheels come last, as pixi installs them over what conda packages left; of two wheels, where chance decides in
+//! pixi, the one that is later by name wins. A file that several wheels bring alike is no clash, and there once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::entry::{BadPath, ImagePath};
-use crate::model::LockedPackage;
-use crate::source::conda::{InstalledPath, record_path};
+use crate::model::{Digest, LockedPackage};
+use crate::source::conda::record_path;
+use crate::source::placement::InstalledPath;
 
 /// The directory of what lost, relative to the environment.
 const CLOBBERS: &str = "__clobbers__";
@@ -30,6 +32,8 @@ pub struct ClobberPlan {
     /// For each package, in the order given: the new places of the paths that it lost. Both are relative to the
     /// environment.
     pub moved: Vec<BTreeMap<ImagePath, ImagePath>>,
+    /// For each package, in the order given: its files that a later package brings too, the same.
+    pub shared: Vec<BTreeSet<ImagePath>>,
     /// Every clash, sorted by path.
     pub clashes: Vec<Clash>,
 }
@@ -83,18 +87,29 @@ pub enum ClobberError {
 /// installs.
 pub fn plan(packages: &[LockedPackage], paths: &[Vec<InstalledPath>]) -> Result<ClobberPlan, ClobberError> {
     refuse_files_above_directories(packages, paths)?;
-    let mut owners: HashMap<&ImagePath, usize> = HashMap::new();
-    let mut losers: BTreeMap<&ImagePath, Vec<usize>> = BTreeMap::new();
+    let mut owners: HashMap<&ImagePath, (usize, Option<Digest>)> = HashMap::new();
+    let mut losers: BTreeMap<&ImagePath, Vec<(usize, Option<Digest>)>> = BTreeMap::new();
     for (package, installed) in paths.iter().enumerate() {
-        for InstalledPath { path, .. } in installed.iter().filter(|installed| !installed.directory) {
-            if let Some(loser) = owners.insert(path, package) {
+        for InstalledPath { path, content, .. } in installed.iter().filter(|installed| !installed.directory) {
+            if let Some(loser) = owners.insert(path, (package, *content)) {
                 losers.entry(path).or_default().push(loser);
             }
         }
     }
-    let mut plan = ClobberPlan { moved: vec![BTreeMap::new(); packages.len()], clashes: Vec::new() };
+    let count = packages.len();
+    let mut plan =
+        ClobberPlan { moved: vec![BTreeMap::new(); count], shared: vec![BTreeSet::new(); count], clashes: Vec::new() };
     for (path, losers) in losers {
-        let winner = owners[path]; // it was inserted above
+        let (winner, content) = owners[path]; // it was inserted above
+        let is_same = |loser: &(usize, Option<Digest>)| content.is_some() && loser.1 == content;
+        let (same, losers): (Vec<_>, Vec<_>) = losers.into_iter().partition(is_same);
+        for (package, _) in same {
+            plan.shared[package].insert(path.clone());
+        }
+        if losers.is_empty() {
+            continue;
+        }
+        let losers: Vec<usize> = losers.into_iter().map(|(package, _)| package).collect();
         for package in losers.iter().chain([&winner]) {
             refuse_forged_record(packages, *package, path)?;
         }
@@ -124,7 +139,7 @@ fn refuse_files_above_directories(
 ) -> Result<(), ClobberError> {
     let mut directories: HashMap<ImagePath, usize> = HashMap::new();
     for (package, installed) in paths.iter().enumerate() {
-        for InstalledPath { path, directory } in installed {
+        for InstalledPath { path, directory, .. } in installed {
             let mut next = if *directory { Some(path.clone()) } else { path.parent() };
             while let Some(path) = next.filter(|path| !directories.contains_key(path)) {
                 next = path.parent();
@@ -143,9 +158,11 @@ fn refuse_files_above_directories(
     Ok(())
 }
 
-/// Only a package itself may ship its record, so a record in a clash is forged by `package` unless it is its own.
+/// Only a conda package itself may ship its record (wheels are kept from all of them, in [`crate::source::wheel`]), so a record in a clash is forged by `package` unless it is its own.
 fn refuse_forged_record(packages: &[LockedPackage], package: usize, path: &ImagePath) -> Result<(), ClobberError> {
-    let is_record_of = |package: &LockedPackage| record_path(package).is_ok_and(|record| record == *path);
+    let is_record_of = |package: &LockedPackage| {
+        package.conda().is_some_and(|package| record_path(package).is_ok_and(|record| record == *path))
+    };
     let forged = !is_record_of(&packages[package]) && packages.iter().any(is_record_of);
     if forged {
         return Err(ClobberError::Record { path: path.clone(), package: packages[package].name().to_owned() });

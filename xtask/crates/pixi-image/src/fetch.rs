@@ -6,23 +6,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::http::{self, Download, Expected, HttpError, Source};
+use crate::config::Config;
+use crate::http::{self, Client, Download, Expected, HttpError, Source};
 use crate::model::{Digest, LockedPackage};
 use crate::progress::Progress;
 use crate::publish::Pending;
 
+/// Downloads at a time, unless the configuration says otherwise.
+const JOBS: usize = 8;
+/// Each has a thread.
+const MOST_JOBS: usize = 64;
+
 /// How to fetch.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
+    /// How servers are reached, and how many downloads there may be at a time.
+    pub config: &'a Config,
     /// Use what is in the cache, and fail naming all that is not.
     pub offline: bool,
-    /// Downloads at a time.
-    pub jobs: usize,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Self { offline: false, jobs: 8 }
+        Self { config: Config::none(), offline: false }
     }
 }
 
@@ -91,8 +97,12 @@ fn size(bytes: u64, more: bool) -> String {
 
 /// Where the archive of a package stands in the cache.
 pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
-    let extension = if package.record.url.path().ends_with(".tar.bz2") { "tar.bz2" } else { "conda" };
-    cache.join("packages").join(format!("{}.{extension}", package.sha256.hex()))
+    let extension = match package {
+        LockedPackage::Pypi(_) => "whl",
+        LockedPackage::Conda(_) if package.url().path().ends_with(".tar.bz2") => "tar.bz2",
+        LockedPackage::Conda(_) => "conda",
+    };
+    cache.join("packages").join(format!("{}.{extension}", package.sha256().hex()))
 }
 
 /// Brings all archives into `<cache>/packages` and gives their paths in the order of `packages`.
@@ -101,7 +111,7 @@ pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
 pub fn packages(
     packages: &[LockedPackage],
     cache: &Path,
-    options: &Options,
+    options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>, FetchError> {
     let places: Vec<_> = packages.iter().map(|package| archive_path(cache, package)).collect();
@@ -122,7 +132,7 @@ pub fn packages(
         });
     }
     progress.expect_download(bytes);
-    download_all(&missing, options.jobs, progress)?;
+    download_all(&missing, options.config, progress)?;
     Ok(places)
 }
 
@@ -149,7 +159,7 @@ pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError>
             Err(error) => return Err(fail(error)),
         }
     }
-    let (expected, actual) = (package.sha256, Digest(hasher.finalize().into()));
+    let (expected, actual) = (package.sha256(), Digest(hasher.finalize().into()));
     if expected != actual {
         return Err(FetchError::Damaged { package: package.identity(), path: archive.to_owned(), expected, actual });
     }
@@ -158,14 +168,14 @@ pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError>
 
 fn download_all(
     missing: &[(&LockedPackage, &PathBuf)],
-    jobs: usize,
+    config: &Config,
     progress: &dyn Progress,
 ) -> Result<(), FetchError> {
-    let client = http::client(http::CONNECT_TIMEOUT).map_err(FetchError::Http)?;
+    let client = Client::new(config, http::CONNECT_TIMEOUT).map_err(FetchError::Http)?;
     let runtime = http::runtime().map_err(FetchError::Http)?;
     let (next, stop, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, missing.len()) {
+        for _ in 0..config.downloads.unwrap_or(JOBS).min(MOST_JOBS).min(missing.len()) {
             scope.spawn(|| {
                 while let Some((package, place)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if stop.load(Ordering::Relaxed) {
@@ -188,14 +198,14 @@ fn download_all(
 }
 
 async fn download(
-    client: &reqwest::Client,
+    client: &Client,
     package: &LockedPackage,
     place: &Path,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<(), HttpError> {
-    let source = Source::from_url(&package.record.url)?;
-    let expected = Expected { sha256: package.sha256, size: package.size() };
+    let source = Source::from_url(package.url())?;
+    let expected = Expected { sha256: package.sha256(), size: package.size() };
     let mut pending = Pending::create(place).map_err(HttpError::Write)?;
     Download { client, source: &source, expected, progress, stop }.run(&mut pending).await?;
     pending.publish(0o644).map_err(HttpError::Write)

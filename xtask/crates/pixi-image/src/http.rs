@@ -1,18 +1,28 @@
-//! HTTP as this crate speaks it: proxies of the environment, time limits, and verified downloads that survive cuts.
+//! HTTP as this crate speaks it: one client for all, and verified downloads that survive cuts.
 
+mod client;
+mod credentials;
 mod download;
+mod mirrors;
 mod probe;
+mod retry;
+mod roots;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::{Host, Url};
 
+use crate::config::Config;
 use crate::model::Digest;
 use crate::publish::PublishError;
+use crate::secrets;
 
+pub use crate::secrets::shown;
+pub use client::Client;
 pub use download::{Download, Expected, Source};
 pub use probe::{Reachability, probe};
+pub use roots::Roots;
 
 const USER_AGENT: &str = concat!("pixi-image/", env!("CARGO_PKG_VERSION"));
 
@@ -25,8 +35,46 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The client could not be built, for example of a proxy variable that is no URL.
-    #[error("cannot prepare a connection: {0}\n  hint: look at the variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")]
+    #[error(
+        "cannot prepare a connection: {0}\n  hint: look at the variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, and at \
+         `proxy-config` and `tls-root-certs` of pixi's configuration"
+    )]
     Client(String),
+    /// A configuration that wants certificates to be trusted unseen.
+    #[error(
+        "{0} says `tls-no-verify = true`, which is not followed: what goes into an image comes from whom it says, and a \
+         password goes to nobody else\n  hint: take it out, and name your company's certificate with SSL_CERT_FILE"
+    )]
+    Unverified(PathBuf),
+    /// Certificates that were named and are not there.
+    #[error("{variable} names {path}: {reason}\n  hint: name certificates in PEM, or unset it")]
+    Roots {
+        /// The variable.
+        variable: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of passwords that cannot be read.
+    #[error("cannot read the passwords in {path}: {reason}\n  hint: mend it, or move it away")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, without what stands there.
+        reason: String,
+    },
+    /// A URL whose mirrors are all of a kind that is not known here.
+    #[error(
+        "pixi's configuration names no mirror of {prefix} that can be asked from here: {mirrors}\n  hint: add one with \
+         http or https to `mirrors`; oci:// and s3:// are not known here"
+    )]
+    NoMirror {
+        /// What the mirrors are for.
+        prefix: String,
+        /// The mirrors, without credentials.
+        mirrors: String,
+    },
     /// The system gives no threads.
     #[error("cannot start the threads that download: {0}")]
     Runtime(std::io::Error),
@@ -34,7 +82,7 @@ pub enum HttpError {
     #[error("`{0}` is not an http, https or file URL, nor an absolute path")]
     BadSource(String),
     /// No connection, or a silent server.
-    #[error("cannot reach {url}: {reason}{PROXY_HINT}")]
+    #[error("cannot reach {url}: {reason}{}", way_out(.reason))]
     Unreachable {
         /// What was asked for, without credentials.
         url: String,
@@ -102,14 +150,26 @@ pub enum HttpError {
     Stopped,
 }
 
-const PROXY_HINT: &str =
-    "\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY (and NO_PROXY for hosts that need none)";
+/// What to do where there is no answer, told by the reason.
+pub fn way_out(reason: &str) -> &'static str {
+    // As rustls says it.
+    if reason.contains("invalid peer certificate") {
+        return "\n  hint: a company's own certificate is named with SSL_CERT_FILE, or belongs into the system's";
+    }
+    "\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY (and NO_PROXY for hosts that need none), or `proxy-config` or \
+     `mirrors` in pixi's configuration"
+}
+
 const WRONG_HINT: &str = "\n  hint: a proxy may answer with a page of its own, or the file was replaced after it was \
                           locked; nothing was kept";
 
-fn status_hint(status: u16) -> &'static str {
+/// What to do about an answer.
+pub fn status_hint(status: u16) -> &'static str {
     match status {
-        401 | 403 => "\n  hint: it is not public, or a proxy refuses it",
+        401 | 403 => {
+            "\n  hint: it is not public, or a proxy refuses it; a name and password go into ~/.netrc, a token into \
+             ~/.rattler/credentials.json, where `pixi auth login HOST` writes it if RATTLER_AUTH_FILE names that file"
+        }
         404 | 410 => "\n  hint: it was removed or never was there; if a lock names it, lock again",
         407 => "\n  hint: the proxy wants a name and password: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT",
         429 => "\n  hint: too many requests; wait a while and try again",
@@ -122,7 +182,7 @@ fn of(expected: Option<u64>) -> String {
     expected.map(|bytes| format!(" of {bytes}")).unwrap_or_default()
 }
 
-/// The proxies that the environment names.
+/// The proxies that the environment names, or else pixi's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// For `http` URLs.
@@ -135,12 +195,13 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Reads the variables that every tool reads, lower case first.
-    pub fn from_env() -> Self {
-        Self::from_variables(|name| std::env::var(name).ok())
+    /// Reads the variables that every tool reads, lower case first. Where they name a proxy the configuration's are not
+    /// looked at, as in pixi.
+    pub fn of(config: &Config) -> Self {
+        Self::from(config, |name| std::env::var(name).ok())
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+    fn from(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Self {
         let read =
             |names: [&str; 2]| names.into_iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
         // A CGI server turns a client's `Proxy:` header into HTTP_PROXY, so there only the lower case name counts.
@@ -149,42 +210,24 @@ impl Proxies {
             None => read(["http_proxy", "HTTP_PROXY"]),
         };
         let all = read(["all_proxy", "ALL_PROXY"]);
-        let mut except = read(["no_proxy", "NO_PROXY"]).unwrap_or_default();
+        let https = read(["https_proxy", "HTTPS_PROXY"]).or_else(|| all.clone());
+        let (http, mut except) = (http.or(all), read(["no_proxy", "NO_PROXY"]).unwrap_or_default());
+        let (http, https) = if http.is_none() && https.is_none() {
+            let configured = &config.proxy;
+            if configured.http.is_some() || configured.https.is_some() {
+                except = configured.non_proxy_hosts.join(",");
+            }
+            let text = |address: &Option<crate::config::Address>| address.as_ref().map(|address| address.0.to_string());
+            (text(&configured.http), text(&configured.https))
+        } else {
+            (http, https)
+        };
         if !except.is_empty() {
             except.push(',');
         }
         except.push_str("localhost,127.0.0.0/8,::1");
-        Self { http: http.or_else(|| all.clone()), https: read(["https_proxy", "HTTPS_PROXY"]).or(all), except }
+        Self { http, https, except }
     }
-}
-
-/// A client with the environment's proxies and a limit on connecting; one is enough for a whole program.
-pub fn client(connect: Duration) -> Result<reqwest::Client, HttpError> {
-    build(connect, reqwest::redirect::Policy::limited(10))
-}
-
-fn build(connect: Duration, redirects: reqwest::redirect::Policy) -> Result<reqwest::Client, HttpError> {
-    let fail = |error: reqwest::Error| HttpError::Client(innermost(&error));
-    let proxies = Proxies::from_env();
-    let except = || reqwest::NoProxy::from_string(&proxies.except);
-    let mut builder = reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .connect_timeout(connect)
-        .read_timeout(READ_TIMEOUT)
-        .redirect(redirects)
-        // Digests are of the bytes as they are stored, whatever encodings other crates switch on.
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        .no_proxy();
-    if let Some(proxy) = &proxies.http {
-        builder = builder.proxy(reqwest::Proxy::http(proxy).map_err(fail)?.no_proxy(except()));
-    }
-    if let Some(proxy) = &proxies.https {
-        builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(fail)?.no_proxy(except()));
-    }
-    builder.build().map_err(fail)
 }
 
 /// A runtime for one piece of work. It is made where it is needed and ends there: the runner starts in a process without
@@ -208,28 +251,13 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The URL as it may be shown: no user, no password, no channel token (`/t/<token>/`).
-pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both fail only for URLs that cannot hold credentials.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if let Some(rest) = url.path().strip_prefix("/t/")
-        && let Some((_, path)) = rest.split_once('/')
-    {
-        let path = format!("/t/***/{path}");
-        url.set_path(&path);
-    }
-    url.into()
-}
-
-/// The innermost cause of an error: the layers above it only say that sending a request failed.
+/// The innermost cause of an error, without credentials: the layers above it only say that sending a request failed.
 pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    secrets::redacted(&cause.to_string())
 }
 
 #[cfg(test)]
@@ -239,7 +267,7 @@ mod tests {
     #[test]
     fn proxies_of_the_environment_are_read_and_loopback_is_never_sent_there() {
         let read = |set: &'static [(&str, &str)]| {
-            Proxies::from_variables(|name| {
+            Proxies::from(Config::none(), |name| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             })
         };
@@ -254,9 +282,27 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_without_credentials() {
-        let url = "https://user:secret@example.org/t/tk-123/channel/x.conda".parse().unwrap();
-        assert_eq!(shown(&url), "https://example.org/t/***/channel/x.conda");
+    fn proxies_of_the_configuration_count_where_the_environment_names_none() {
+        let address = |text: &str| Some(crate::config::Address(text.parse().unwrap()));
+        let proxy = crate::config::ProxyConfig {
+            https: address("http://u:p@p.example:1/"),
+            http: None,
+            non_proxy_hosts: vec![".corp".into(), "intra".into()],
+        };
+        let config = Config { proxy, ..Config::default() };
+        let of = |name: &'static str| {
+            Proxies::from(&config, move |asked| {
+                (asked == name || asked == "no_proxy")
+                    .then(|| if asked == name { "http://q:2" } else { "env" }.to_owned())
+            })
+        };
+        let loopback = "localhost,127.0.0.0/8,::1";
+        let configured = Proxies::from(&config, |name| (name == "no_proxy").then(|| "env".to_owned()));
+        assert_eq!((configured.https.as_deref(), configured.http), (Some("http://u:p@p.example:1/"), None));
+        assert_eq!(configured.except, format!(".corp,intra,{loopback}"));
+        let from_environment = of("http_proxy");
+        assert_eq!((from_environment.http.as_deref(), from_environment.https), (Some("http://q:2"), None));
+        assert_eq!(from_environment.except, format!("env,{loopback}"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rustix::fs::{self as rfs, AtFlags, FlockOperation, Mode as Permissions, OFla
 use serde_json::{Value, json};
 
 use crate::clobber::{self, ClobberError};
+use crate::config::Config;
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::fetch::{self, FetchError};
 use crate::model::{Digest, Environment, LockedPackage, PIXI_VERSION, Prefix};
@@ -20,7 +21,8 @@ use crate::progress::Progress;
 use crate::publish::{self, PublishError};
 use crate::runner::root::Root;
 use crate::runner::unpack::{Unpacker, remove};
-use crate::source::conda::{self, CondaError, GENERATED_MTIME, PackageIndex, Placement};
+use crate::source::package::{Indexed, PackageError};
+use crate::source::placement::{GENERATED_MTIME, Placement};
 use crate::source::python::{Python, PythonError};
 
 /// Part of what an environment is known by; another one means that it is made anew.
@@ -44,6 +46,8 @@ pub struct Request<'a> {
     pub virtual_packages: &'a [GenericVirtualPackage],
     /// The cache of archives.
     pub cache: &'a Path,
+    /// How channels are reached.
+    pub config: &'a Config,
 }
 
 /// Why an environment is not installed. What was there before is as it was.
@@ -57,7 +61,7 @@ pub enum InstallError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(transparent)]
-    Conda(#[from] CondaError),
+    Package(#[from] PackageError),
     #[error(transparent)]
     Python(#[from] PythonError),
     #[error(transparent)]
@@ -121,7 +125,8 @@ pub fn install(request: &Request<'_>, progress: &dyn Progress) -> Result<bool, I
     if is_current(request) {
         return Ok(false);
     }
-    let archives = fetch::packages(&environment.packages, request.cache, &fetch::Options::default(), progress)?;
+    let options = fetch::Options { config: request.config, offline: request.config.offline };
+    let archives = fetch::packages(&environment.packages, request.cache, &options, progress)?;
     let plan = Plan::of(environment, &archives)?;
     progress.phase(&format!("Installing {} packages into {}", environment.packages.len(), place.display()));
 
@@ -141,7 +146,7 @@ pub fn install(request: &Request<'_>, progress: &dyn Progress) -> Result<bool, I
 fn fingerprint(request: &Request<'_>) -> Digest {
     let environment = request.environment;
     let packages: Vec<_> =
-        environment.packages.iter().map(|package| json!([package.sha256, package.record.url.as_str()])).collect();
+        environment.packages.iter().map(|package| json!([package.sha256(), package.url().as_str()])).collect();
     let version = env!("CARGO_PKG_VERSION");
     let text = json!([FORMAT, version, environment.name, environment.subdir, request.manifest, packages]).to_string();
     Digest::of(text.as_bytes())
@@ -170,26 +175,24 @@ fn replace(directory: &OwnedFd, partial: &OsStr, name: &OsStr) -> io::Result<()>
 }
 
 /// What is settled before anything is written.
-struct Plan {
+struct Plan<'a> {
     python: Option<Python>,
-    indexes: Vec<PackageIndex>,
+    packages: Vec<Indexed<'a>>,
     clobbers: clobber::ClobberPlan,
 }
 
-impl Plan {
-    fn of(environment: &Environment, archives: &[PathBuf]) -> Result<Self, InstallError> {
+impl<'a> Plan<'a> {
+    fn of(environment: &'a Environment, archives: &[PathBuf]) -> Result<Self, InstallError> {
         let python = Python::of(environment).transpose()?;
-        let mut indexes = Vec::with_capacity(archives.len());
+        let mut packages = Vec::with_capacity(archives.len());
         for (package, archive) in environment.packages.iter().zip(archives) {
             fetch::verify(archive, package)?;
-            // In the cache an archive is named by its digest.
-            let named = |error| CondaError { package: package.record.identifier.to_string(), ..error };
-            indexes.push(conda::read_index(archive).map_err(named)?);
+            packages.push(Indexed::read(package, archive)?);
         }
-        let paths = |(index, package): (&PackageIndex, &LockedPackage)| index.installed_paths(package, python.as_ref());
-        let installed = indexes.iter().zip(&environment.packages).map(paths).collect::<Result<Vec<_>, _>>()?;
+        let paths = |package: &Indexed<'_>| package.installed_paths(python.as_ref());
+        let installed = packages.iter().map(paths).collect::<Result<Vec<_>, _>>()?;
         let clobbers = clobber::plan(&environment.packages, &installed)?;
-        Ok(Self { python, indexes, clobbers })
+        Ok(Self { python, packages, clobbers })
     }
 
     fn fill(
@@ -203,11 +206,11 @@ impl Plan {
         let write = |source| InstallError::Write { path: PathBuf::from(prefix.as_str()), source };
         let inside = ImagePath::new(prefix.relative()).map_err(|error| write(io::Error::other(error)))?;
         let mut sink = Below { prefix: inside, unpacker: Unpacker::new(root), skipping: false };
-        let packages = environment.packages.iter().zip(archives).zip(&self.indexes).zip(&self.clobbers.moved);
-        for (((package, archive), index), moved) in packages {
+        let settled = self.clobbers.moved.iter().zip(&self.clobbers.shared);
+        for ((package, archive), (moved, shared)) in self.packages.iter().zip(archives).zip(settled) {
             let python = self.python.as_ref();
-            let placement = Placement { prefix, python, subdir: environment.subdir, moved };
-            conda::stream(archive, package, index, &placement, &mut sink)?;
+            let placement = Placement { prefix, python, subdir: environment.subdir, moved, shared };
+            package.stream(archive, &placement, &mut sink)?;
         }
         pixis_own_files(request, prefix, &mut sink.unpacker).map_err(write)?;
         sink.unpacker.end_layer().map_err(write)
@@ -241,7 +244,8 @@ fn pixis_own_files(request: &Request<'_>, prefix: &Prefix, sink: &mut dyn EntryS
 
 /// What the packages ask of the machine itself: their dependencies on virtual packages, each once, sorted.
 pub fn needed_of_machine(packages: &[LockedPackage]) -> impl Iterator<Item = &str> {
-    let all = packages.iter().flat_map(|package| &package.record.package_record.depends);
+    let conda = packages.iter().filter_map(LockedPackage::conda);
+    let all = conda.flat_map(|package| &package.record.package_record.depends);
     let needed: std::collections::BTreeSet<_> = all.map(String::as_str).filter(|text| text.starts_with("__")).collect();
     needed.into_iter()
 }

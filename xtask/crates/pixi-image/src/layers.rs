@@ -4,8 +4,12 @@ use crate::model::Digest;
 
 /// Images stay at or below this many layers: docker stops at 125, and users build on top of ours.
 pub const MAX_LAYERS: usize = 100;
+/// The most layers of packages. It leaves room for what bases have, so that the grouping hangs on the lock alone: another
+/// base moves no package, and a plan needs none.
+pub const PACKAGE_LAYERS: usize = 80;
 
-/// Groups packages, given by name and size in bytes, into at most `budget` layers, in the order in which they are stacked.
+/// Groups packages, given by name and the size of their archive in bytes, into at most `budget` layers, in the order in
+/// which they are stacked. A size that the lock does not know counts as 0, here as wherever layers are planned.
 ///
 /// While there is room every package has a layer of its own, the largest first. Beyond that the largest keep theirs and the
 /// others are grouped by a hash of their names alone, so that a new version of one changes the group of no other.

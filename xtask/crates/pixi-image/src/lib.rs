@@ -15,6 +15,7 @@ pub mod activation;
 pub mod archive;
 pub mod build;
 pub mod clobber;
+pub mod config;
 pub mod entry;
 pub mod fetch;
 pub mod http;
@@ -31,6 +32,7 @@ pub mod publish;
 pub mod registry;
 #[cfg(target_os = "linux")]
 pub mod runner;
+pub mod secrets;
 pub mod sif;
 pub mod singularity;
 pub mod solve;

@@ -1,13 +1,18 @@
 //! Reads one environment for one platform out of a `pixi.lock`: the sole user of `rattler_lock` beside [`crate::solve`].
 
+mod lock_hash;
+mod tags;
+mod wheels;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rattler_conda_types::package::DistArchiveIdentifier;
 use rattler_conda_types::{PackageRecord, RepoDataRecord};
-use rattler_lock::{CondaBinaryData, CondaPackageData, LockFile, ParseCondaLockError};
+use rattler_lock::{CondaBinaryData, CondaPackageData, LockFile, ParseCondaLockError, PypiPackageData};
 
-use crate::model::{Digest, Environment, LockedPackage};
+use self::tags::Target;
+use crate::model::{CondaPackage, Digest, Environment, LockedPackage};
 
 /// The versions of the lock's format that are read.
 const OLDEST: u64 = 4;
@@ -88,9 +93,9 @@ pub enum LockError {
         /// The rows that match.
         rows: Vec<String>,
     },
-    /// Packages that this program does not install.
+    /// Conda packages that would have to be built.
     #[error(
-        "environment `{environment}` of {path} has {kind} packages, which cannot be put into an image yet: {}\n  hint: \
+        "environment `{environment}` of {path} has source packages, which cannot be put into an image yet: {}\n  hint: \
          take them as conda packages, if there are any of these names",
         list(.packages)
     )]
@@ -99,8 +104,37 @@ pub enum LockError {
         path: PathBuf,
         /// The environment.
         environment: String,
-        /// `PyPI` or `source`.
-        kind: &'static str,
+        /// Their names.
+        packages: Vec<String>,
+    },
+    /// Packages from PyPI that cannot be installed, or not here.
+    #[error(
+        "environment `{environment}` of {path} has packages from PyPI that cannot be put into an image:\n    {}\n  hint: \
+         lock a version that has a fitting wheel (`pixi add --pypi \"{first}==VERSION\"`), or take conda-forge's package of \
+         that name (`pixi remove --pypi {first}`, `pixi add {first}`)",
+        .packages.join("\n    ")
+    )]
+    Pypi {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
+        /// The name of the first of them.
+        first: String,
+        /// For each, its name and what is wrong with it.
+        packages: Vec<String>,
+    },
+    /// Packages from PyPI, and nothing that could run them.
+    #[error(
+        "environment `{environment}` of {path} has packages from PyPI ({}), but no python of conda to install them for\n  \
+         hint: `pixi add python`",
+        list(.packages)
+    )]
+    NoPython {
+        /// The lock.
+        path: PathBuf,
+        /// The environment.
+        environment: String,
         /// Their names.
         packages: Vec<String>,
     },
@@ -223,7 +257,7 @@ pub fn read(lock: &Path, environment: &str, platform: &str) -> Result<Environmen
         return Err(LockError::NoEnvironment { path: lock.to_owned(), environment: environment.to_owned(), have });
     };
     let row = reader.row(locked, platform)?;
-    let packages = reader.packages(locked, row)?;
+    let packages = reader.packages(locked, row, file.version() as u64)?;
     let cuda = row.virtual_packages().iter().find_map(|text| cuda_of_row(text));
     let derived = || (file.version() as u64 <= 6).then(|| cuda_of_packages(&packages)).flatten();
     Ok(Environment {
@@ -231,6 +265,8 @@ pub fn read(lock: &Path, environment: &str, platform: &str) -> Result<Environmen
         subdir: row.subdir(),
         platform: row.name().to_string(),
         cuda: cuda.or_else(derived),
+        virtual_packages: row.virtual_packages().to_vec(),
+        lock_hash: lock_hash::of(locked, row),
         packages,
     })
 }
@@ -280,6 +316,7 @@ impl Reader<'_> {
         &self,
         locked: rattler_lock::Environment<'lock>,
         row: rattler_lock::Platform<'lock>,
+        lock_version: u64,
     ) -> Result<Vec<LockedPackage>, LockError> {
         let (mut binary, mut pypi, mut source) = (Vec::new(), Vec::new(), Vec::new());
         for package in locked.packages(row).into_iter().flatten() {
@@ -288,17 +325,47 @@ impl Reader<'_> {
                 rattler_lock::LockedPackage::Conda(CondaPackageData::Source(_)) => {
                     source.push(package.name().to_owned())
                 }
-                rattler_lock::LockedPackage::Pypi(_) => pypi.push(package.name().to_owned()),
+                rattler_lock::LockedPackage::Pypi(data) => pypi.push(data),
             }
         }
-        for (kind, mut packages) in [("PyPI", pypi), ("source", source)] {
-            if !packages.is_empty() {
-                packages.sort();
-                let (path, environment) = (self.path.to_owned(), self.name.to_owned());
-                return Err(LockError::Unsupported { path, environment, kind, packages });
+        if !source.is_empty() {
+            source.sort();
+            let (path, environment) = (self.path.to_owned(), self.name.to_owned());
+            return Err(LockError::Unsupported { path, environment, packages: source });
+        }
+        let names = binary.iter().map(|record| record.package_record.name.as_normalized().to_owned());
+        self.check_names(names.collect())?;
+        self.check_names(pypi.iter().map(|data| data.name().to_string()).collect())?;
+        let python = binary.iter().map(|record| &record.package_record).find(|p| p.name.as_normalized() == "python");
+        let target = python.and_then(|python| Target::new(python, row.subdir(), row.virtual_packages(), lock_version));
+        let wheels = self.wheels(pypi, target.as_ref())?;
+        let mut packages = self.sorted(binary)?;
+        packages.extend(wheels);
+        Ok(packages)
+    }
+
+    /// The packages from PyPI, by name. All that cannot be installed are told at once.
+    fn wheels(
+        &self,
+        mut pypi: Vec<&PypiPackageData>,
+        target: Option<&Target>,
+    ) -> Result<Vec<LockedPackage>, LockError> {
+        pypi.sort_by_key(|data| data.name());
+        let (path, environment) = (self.path.to_owned(), self.name.to_owned());
+        let (mut wheels, mut refused) = (Vec::new(), Vec::new());
+        for data in &pypi {
+            let Some(target) = target else {
+                let packages = pypi.iter().map(|data| data.name().to_string()).collect();
+                return Err(LockError::NoPython { path, environment, packages });
+            };
+            match wheels::wheel(data, target) {
+                Ok(wheel) => wheels.push(wheel.into()),
+                Err(refusal) => refused.push((data.name().to_string(), refusal)),
             }
         }
-        self.sorted(binary)
+        let Some((first, _)) = refused.first().cloned() else { return Ok(wheels) };
+        let packages = refused.into_iter().map(|(name, refusal)| format!("{name}: {refusal}")).collect();
+        Err(LockError::Pypi { path, environment, first, packages })
     }
 
     fn record(&self, data: &CondaBinaryData) -> Result<RepoDataRecord, LockError> {
@@ -309,22 +376,24 @@ impl Reader<'_> {
         })
     }
 
-    fn sorted(&self, records: Vec<RepoDataRecord>) -> Result<Vec<LockedPackage>, LockError> {
+    /// Refuses far too many packages, and one that comes twice.
+    fn check_names(&self, names: Vec<String>) -> Result<(), LockError> {
         let inconsistent = |reason: String| LockError::Inconsistent {
             path: self.path.to_owned(),
             environment: self.name.to_owned(),
             reason,
         };
-        if records.len() > PACKAGE_LIMIT {
-            return Err(inconsistent(format!("has {} packages", records.len())));
+        if names.len() > PACKAGE_LIMIT {
+            return Err(inconsistent(format!("has {} packages", names.len())));
         }
         let mut seen = BTreeSet::new();
-        for record in &records {
-            let name = record.package_record.name.as_normalized();
-            if !seen.insert(name) {
-                return Err(inconsistent(format!("has `{name}` twice")));
-            }
+        match names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(name) => Err(inconsistent(format!("has `{name}` twice"))),
+            None => Ok(()),
         }
+    }
+
+    fn sorted(&self, records: Vec<RepoDataRecord>) -> Result<Vec<LockedPackage>, LockError> {
         // The order of rattler's own installer, which decides who wins a path that two packages ship.
         let sorted = PackageRecord::sort_topologically(records);
         sorted.into_iter().map(|record| self.verified(record)).collect()
@@ -332,9 +401,9 @@ impl Reader<'_> {
 
     fn verified(&self, record: RepoDataRecord) -> Result<LockedPackage, LockError> {
         match record.package_record.sha256 {
-            Some(sha256) => Ok(LockedPackage { sha256: Digest(sha256.into()), record }),
+            Some(sha256) => Ok(CondaPackage { sha256: Digest(sha256.into()), record }.into()),
             None => {
-                let package = LockedPackage { sha256: Digest([0; 32]), record }.identity();
+                let package = CondaPackage { sha256: Digest([0; 32]), record }.identity();
                 Err(LockError::NoDigest { path: self.path.to_owned(), package })
             }
         }
@@ -349,7 +418,8 @@ fn cuda_of_row(virtual_package: &str) -> Option<String> {
 
 /// Locks before version 7 do not say what the environment was solved for, but its packages say what they need at least.
 fn cuda_of_packages(packages: &[LockedPackage]) -> Option<String> {
-    let records = || packages.iter().map(|package| &package.record.package_record);
+    let conda = || packages.iter().filter_map(LockedPackage::conda);
+    let records = || conda().map(|package| &package.record.package_record);
     let needs = records().flat_map(|record| &record.depends).filter_map(|text| text.strip_prefix("__cuda"));
     let mut bounds: Vec<rattler_conda_types::Version> = Vec::new();
     let mut needed = false;

@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use rattler_conda_types::{RepoDataRecord, Subdir};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
 
 /// The pixi whose files an environment carries.
 pub const PIXI_VERSION: &str = "0.77.0";
+/// What pixi calls itself in the `INSTALLER` of what it installs from PyPI.
+pub const WHEEL_INSTALLER: &str = "uv-pixi";
 
 /// The sha256 of some bytes, written `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor.md, "Digests").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,14 +88,14 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// One conda package of a locked environment.
 #[derive(Clone, Debug)]
-pub struct LockedPackage {
+pub struct CondaPackage {
     /// Everything the lock says about it, as it will stand in `conda-meta`.
     pub record: RepoDataRecord,
     /// The sha256 of the archive; a package without one is refused while the lock is read.
     pub sha256: Digest,
 }
 
-impl LockedPackage {
+impl CondaPackage {
     /// The normalized name, for example `python`.
     pub fn name(&self) -> &str {
         self.record.package_record.name.as_normalized()
@@ -103,10 +106,133 @@ impl LockedPackage {
         let package = &self.record.package_record;
         format!("{}-{}-{}", self.name(), package.version, package.build)
     }
+}
 
-    /// The size of the archive in bytes, where the lock knows it.
+/// One package from PyPI: always a wheel, for nothing else can be installed without running it.
+#[derive(Clone, Debug)]
+pub struct Wheel {
+    /// The normalized name, for example `ruamel-yaml` (PyPA, "Names and normalization").
+    pub name: String,
+    /// The version as the lock writes it.
+    pub version: String,
+    /// The name of the archive, which carries the tags of what it runs on.
+    pub file_name: String,
+    /// Where it comes from.
+    pub url: Url,
+    /// The index that the lock names.
+    pub index: Option<Url>,
+    /// Whether the manifest names the URL itself, not an index.
+    pub direct: bool,
+    /// The sha256 of the archive; a wheel without one is refused while the lock is read.
+    pub sha256: Digest,
+}
+
+impl Wheel {
+    /// Where it comes from, as it may be written down.
+    pub fn public_url(&self) -> Url {
+        without_credentials(&self.url)
+    }
+}
+
+/// A URL without user and password.
+pub fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Both fail only for URLs that cannot hold credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+/// One package of a locked environment. All are fetched, packed and laid into the image alike; only what reads the
+/// archives and the records tells the kinds apart.
+#[derive(Clone, Debug)]
+pub enum LockedPackage {
+    /// From a conda channel.
+    Conda(Box<CondaPackage>),
+    /// From PyPI.
+    Pypi(Box<Wheel>),
+}
+
+impl LockedPackage {
+    /// The normalized name, for example `python`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Conda(package) => package.name(),
+            Self::Pypi(wheel) => &wheel.name,
+        }
+    }
+
+    /// The version as the lock writes it.
+    pub fn version(&self) -> String {
+        match self {
+            Self::Conda(package) => package.record.package_record.version.to_string(),
+            Self::Pypi(wheel) => wheel.version.clone(),
+        }
+    }
+
+    /// As people write it: `name-version-build`, or `name-version` of a wheel.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Conda(package) => package.identity(),
+            Self::Pypi(wheel) => format!("{}-{}", wheel.name, wheel.version),
+        }
+    }
+
+    /// The size of the archive in bytes, where the lock knows it; it never does of wheels.
     pub fn size(&self) -> Option<u64> {
-        self.record.package_record.size
+        self.conda().and_then(|package| package.record.package_record.size)
+    }
+
+    /// The sha256 of the archive.
+    pub fn sha256(&self) -> Digest {
+        match self {
+            Self::Conda(package) => package.sha256,
+            Self::Pypi(wheel) => wheel.sha256,
+        }
+    }
+
+    /// Where the archive comes from.
+    pub fn url(&self) -> &Url {
+        match self {
+            Self::Conda(package) => &package.record.url,
+            Self::Pypi(wheel) => &wheel.url,
+        }
+    }
+
+    /// What pixi calls the kind: `conda` or `pypi`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conda(_) => "conda",
+            Self::Pypi(_) => "pypi",
+        }
+    }
+
+    /// The conda package, if it is one.
+    pub fn conda(&self) -> Option<&CondaPackage> {
+        match self {
+            Self::Conda(package) => Some(package),
+            Self::Pypi(_) => None,
+        }
+    }
+
+    /// The wheel, if it is one.
+    pub fn wheel(&self) -> Option<&Wheel> {
+        match self {
+            Self::Conda(_) => None,
+            Self::Pypi(wheel) => Some(wheel),
+        }
+    }
+}
+
+impl From<CondaPackage> for LockedPackage {
+    fn from(package: CondaPackage) -> Self {
+        Self::Conda(Box::new(package))
+    }
+}
+
+impl From<Wheel> for LockedPackage {
+    fn from(wheel: Wheel) -> Self {
+        Self::Pypi(Box::new(wheel))
     }
 }
 
@@ -121,8 +247,24 @@ pub struct Environment {
     pub platform: String,
     /// The `__cuda` version that the row promises, for example `12`.
     pub cuda: Option<String>,
-    /// The packages, each after everything that it depends on.
+    /// All that the row promises, as the lock writes it; nothing in locks before version 7.
+    pub virtual_packages: Vec<String>,
+    /// The hash by which pixi knows this environment again, where it can be told.
+    pub lock_hash: Option<String>,
+    /// The packages: those of conda, each after everything that it depends on, then the wheels by name.
     pub packages: Vec<LockedPackage>,
+}
+
+impl Environment {
+    /// The conda package that brings the interpreter, if there is one.
+    pub fn python(&self) -> Option<&CondaPackage> {
+        self.packages.iter().filter_map(LockedPackage::conda).find(|package| package.name() == "python")
+    }
+
+    /// The wheels.
+    pub fn wheels(&self) -> impl Iterator<Item = &Wheel> {
+        self.packages.iter().filter_map(LockedPackage::wheel)
+    }
 }
 
 /// Where an environment is installed in the image: absolute, `/`-separated, without `.` or `..`.

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType, Os, PlatformBuilder};
 use sha2::{Digest as _, Sha256};
 
-use crate::http::Proxies;
-use crate::http::{self, HttpError};
+use crate::config::Config;
+use crate::http::{self, HttpError, Proxies, Roots};
 use crate::model::Digest;
 use crate::progress::Progress;
 use crate::publish::{self, PublishError};
@@ -123,6 +123,15 @@ pub enum RegistryError {
     },
 }
 
+/// How a registry is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'a> {
+    /// Proxies and certificates.
+    pub config: &'a Config,
+    /// Use only what is in the cache.
+    pub offline: bool,
+}
+
 /// Pulls `reference` for `linux/<architecture>` (`amd64`, `arm64`, ...).
 ///
 /// What is named by digest and in the cache is never asked for again. A tag is looked up each time, or, off line, means
@@ -131,7 +140,7 @@ pub fn pull(
     reference: &str,
     architecture: &str,
     cache: &Path,
-    offline: bool,
+    how: Reach<'_>,
     progress: &dyn Progress,
 ) -> Result<PulledImage, RegistryError> {
     let bad = |reason: String| RegistryError::BadReference { reference: reference.to_owned(), reason };
@@ -142,16 +151,16 @@ pub fn pull(
     let images = Images { directory: cache.join("images"), architecture };
     let pinned = match parsed.digest() {
         Some(digest) => Some(digest.parse().map_err(|error| bad(format!("{error}")))?),
-        None if offline => images.last_meaning(&parsed),
+        None if how.offline => images.last_meaning(&parsed),
         None => None,
     };
     if let Some(image) = pinned.map(|digest| images.find(digest)).transpose()?.flatten() {
         return Ok(image);
     }
-    if offline {
+    if how.offline {
         return Err(RegistryError::Offline { reference: parsed.to_string() });
     }
-    let puller = Puller::new(&parsed, &images, progress)?;
+    let puller = Puller::new(&parsed, &images, how.config, progress)?;
     let result = puller.pull(pinned);
     puller.runtime.shutdown_background();
     result
@@ -159,7 +168,7 @@ pub fn pull(
 
 /// What `reference` means now, as `HOST/NAME@sha256:DIGEST`: of an index where it names one, so that it holds for every
 /// platform. Nothing else is downloaded. What is named by digest is given back as it is.
-pub fn resolve(reference: &str) -> Result<String, RegistryError> {
+pub fn resolve(reference: &str, config: &Config) -> Result<String, RegistryError> {
     let bad = |reason: String| RegistryError::BadReference { reference: reference.to_owned(), reason };
     let parsed: Reference = reference.parse().map_err(|error| bad(format!("{error}")))?;
     let name = format!("{}/{}", parsed.registry(), parsed.repository());
@@ -169,7 +178,7 @@ pub fn resolve(reference: &str) -> Result<String, RegistryError> {
     }
     // Nothing is looked up in a cache.
     let images = Images { directory: PathBuf::new(), architecture: "" };
-    let puller = Puller::new(&parsed, &images, &crate::progress::Silent)?;
+    let puller = Puller::new(&parsed, &images, config, &crate::progress::Silent)?;
     let resolved = puller.document(&parsed, None);
     puller.runtime.shutdown_background();
     Ok(format!("{name}@{}", resolved?.1))
@@ -212,6 +221,14 @@ impl Images<'_> {
     }
 }
 
+/// Certificates as the client takes them: those that alone are trusted, and those beside the system's.
+fn certificates(roots: &Roots) -> (Vec<Certificate>, Vec<Certificate>) {
+    let pem = roots.pem.iter().map(|data| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() });
+    let der = roots.bundled().map(|data| Certificate { encoding: CertificateEncoding::Der, data: data.to_vec() });
+    let all: Vec<_> = pem.chain(der).collect();
+    if roots.only { (all, Vec::new()) } else { (Vec::new(), all) }
+}
+
 struct Puller<'a> {
     reference: &'a Reference,
     images: &'a Images<'a>,
@@ -224,12 +241,13 @@ impl<'a> Puller<'a> {
     fn new(
         reference: &'a Reference,
         images: &'a Images<'a>,
+        config: &Config,
         progress: &'a dyn Progress,
     ) -> Result<Self, RegistryError> {
         let registry = reference.resolve_registry();
         let local = format!("http://{registry}/").parse().is_ok_and(|url| http::is_loopback(&url));
-        let proxies = Proxies::from_env();
-        let config = ClientConfig {
+        let (proxies, (only, extra)) = (Proxies::of(config), certificates(&Roots::of(config)?));
+        let client = ClientConfig {
             protocol: match local {
                 true => ClientProtocol::HttpsExcept(vec![registry.to_owned()]),
                 false => ClientProtocol::Https,
@@ -239,9 +257,12 @@ impl<'a> Puller<'a> {
             http_proxy: proxies.http,
             https_proxy: proxies.https,
             no_proxy: Some(proxies.except),
+            tls_certs_only: only,
+            extra_root_certificates: extra,
             ..ClientConfig::default()
         };
-        Ok(Self { reference, images, progress, client: Client::new(config), runtime: http::runtime()? })
+        let client = Client::try_from(client).map_err(|error| HttpError::Client(error.to_string()))?;
+        Ok(Self { reference, images, progress, client, runtime: http::runtime()? })
     }
 
     fn pull(&self, pinned: Option<Digest>) -> Result<PulledImage, RegistryError> {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::activation::{Activation, ENTRYPOINT_PATH, HAND_BACK_PATH, Shell};
 use crate::entry::{Entry, EntryKind, ImagePath, Mode};
-use crate::model::Environment;
+use crate::model::{Environment, WHEEL_INSTALLER};
 
 /// The environment file that carries the activation.
 const ENVIRONMENT_FILE: &str = "/.singularity.d/env/90-environment.sh";
@@ -119,7 +119,7 @@ impl Metadata<'_> {
     fn help(&self) -> String {
         let environment = self.environment;
         format!(
-            "The pixi environment {name} for {subdir}: {count} conda packages in {prefix}.\n\n\
+            "The pixi environment {name} for {subdir}: {count} packages in {prefix}.\n\n\
              \x20 apptainer run IMAGE.sif COMMAND [ARGUMENT...]    runs a command in the environment\n\
              \x20 apptainer exec --nv IMAGE.sif COMMAND            with the host's NVIDIA driver\n\
              \x20 apptainer test IMAGE.sif                         checks that the environment is complete\n",
@@ -189,12 +189,18 @@ impl Scripts {
 /// The checks of `apptainer test`: active, every package's record there, python at home. Silent when all is well.
 fn test(metadata: &Metadata<'_>) -> String {
     let prefix = crate::activation::quote(metadata.activation.prefix());
-    let packages = &metadata.environment.packages;
+    let environment = metadata.environment;
+    let wheels = environment.wheels().count();
     let mut text = include_str!("singularity/test.sh")
         .replace("{prefix}", &prefix)
-        .replace("{records}", &packages.len().to_string());
-    if packages.iter().any(|package| package.name() == "python") {
+        .replace("{records}", &(environment.packages.len() - wheels).to_string());
+    if environment.python().is_some() {
         text += include_str!("singularity/test-python.sh");
+    }
+    if wheels > 0 {
+        text += &include_str!("singularity/test-wheels.sh")
+            .replace("{installer}", WHEEL_INSTALLER)
+            .replace("{wheels}", &wheels.to_string());
     }
     text
 }

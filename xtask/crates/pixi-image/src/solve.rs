@@ -5,25 +5,25 @@ mod check;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rattler_conda_types::{Channel, MatchSpec, PackageName, RepoDataRecord, Subdir};
 use rattler_lock::{LockFile, PlatformData, PlatformName, PypiPrereleaseMode, SolveOptions};
-use rattler_networking::LazyClient;
 use rattler_repodata_gateway::fetch::{CacheAction, FetchRepoDataError};
 use rattler_repodata_gateway::{ChannelConfig, Gateway, GatewayError, RepoData, SourceConfig};
 use rattler_solve::{SolveError as Unsolvable, SolverImpl, SolverTask, resolvo};
 use url::Url;
 
-use crate::http::{self, HttpError};
+use crate::config::{Config, RepodataKinds};
+use crate::http::{self, Client, HttpError};
 use crate::manifest::{Manifest, ManifestEnvironment, ManifestError, Requirement, Target};
 use crate::progress::Progress;
+use crate::secrets;
 
 pub use check::{CheckError, Checked, Remark, check, require_satisfied, row_name};
 
-/// Attempts to read a channel.
-const ATTEMPTS: u32 = 3;
+/// Requests at a time, unless the configuration says otherwise.
+const REQUESTS: usize = 16;
 
 /// How to solve.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub struct Options<'a> {
     pub cache: &'a Path,
     /// Use what is in the cache, however old it is.
     pub offline: bool,
+    /// How channels are reached.
+    pub config: &'a Config,
     /// The time from which `exclude-newer` counts ages.
     pub now: Timestamp,
 }
@@ -46,16 +48,21 @@ pub enum SolveError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A channel does not answer, or is none.
-    #[error(
-        "cannot read the channel {url}: {reason}\n  hint: behind a proxy set HTTPS_PROXY and HTTP_PROXY; without any way \
-         to it, `cargo xtask --source rehearsal` works with a channel made on this machine"
-    )]
+    #[error("cannot read the channel {url}: {reason}{hint}")]
     Channel {
         /// Its address, without credentials.
         url: String,
         /// The innermost cause.
         reason: String,
+        /// The way out.
+        hint: String,
     },
+    /// A channel of a kind that is not known here.
+    #[error(
+        "the channel {0} cannot be read here: only http, https and file are known\n  hint: give the https address of the \
+         same channel, or lock with pixi and build from its lock"
+    )]
+    UnknownKind(String),
     /// No set of packages meets all requirements.
     #[error("environment `{environment}` cannot be solved for {platform}:\n{}{hint}", indented(.reason))]
     Unsolvable {
@@ -95,65 +102,91 @@ pub fn solve(manifest: &Manifest, options: &Options<'_>, progress: &dyn Progress
 
 /// What channels offer, read once each.
 struct Channels {
+    client: Client,
     gateway: Gateway,
     runtime: tokio::runtime::Runtime,
+    offline: bool,
 }
 
 impl Channels {
     fn open(options: &Options<'_>) -> Result<Self, SolveError> {
-        let cache_action = if options.offline { CacheAction::ForceCacheOnly } else { CacheAction::CacheOrFetch };
-        let default = SourceConfig { cache_action, ..SourceConfig::default() };
+        let (config, offline) = (options.config, options.offline || options.config.offline);
+        let cache_action = if offline { CacheAction::ForceCacheOnly } else { CacheAction::CacheOrFetch };
+        let source = |kinds: RepodataKinds| SourceConfig {
+            cache_action,
+            bz2_enabled: kinds.disable_bzip2 != Some(true),
+            zstd_enabled: kinds.disable_zstd != Some(true),
+            sharded_enabled: kinds.disable_sharded != Some(true),
+            ..SourceConfig::default()
+        };
+        let default = config.repodata.default;
+        let per_channel =
+            config.repodata.per_channel.iter().map(|(url, kinds)| (url.clone(), source(kinds.or(default))));
+        let client = Client::new(config, http::CONNECT_TIMEOUT)?;
         let gateway = Gateway::builder()
-            .with_client(LazyClient::from(http::client(http::CONNECT_TIMEOUT)?))
+            .with_client(client.for_channels())
             .with_cache_dir(options.cache.join("repodata"))
-            .with_channel_config(ChannelConfig { default, ..ChannelConfig::default() })
-            .with_max_concurrent_requests(16)
+            .with_channel_config(ChannelConfig { default: source(default), per_channel: per_channel.collect() })
+            .with_max_concurrent_requests(config.downloads.unwrap_or(REQUESTS))
             .finish();
-        Ok(Self { gateway, runtime: http::runtime()? })
+        Ok(Self { client, gateway, runtime: http::runtime()?, offline })
     }
 
     fn query(&self, channels: &[Channel], subdir: Subdir, specs: &[MatchSpec]) -> Result<Vec<RepoData>, SolveError> {
-        let mut failed = 0;
-        loop {
-            let query = self.gateway.query(channels.to_vec(), [subdir, Subdir::NoArch], specs.to_vec()).recursive(true);
-            match self.runtime.block_on(async { query.await }) {
-                Ok(output) => return Ok(output.repodata),
-                Err(error) if failed + 1 < ATTEMPTS && request(&error).1 => failed += 1,
-                Err(error) => return Err(unreadable(&error, channels)),
+        for channel in channels {
+            let url = channel.base_url.url();
+            match url.scheme() {
+                "http" | "https" => self.client.check(url)?,
+                "file" => {}
+                _ => return Err(SolveError::UnknownKind(http::shown(url))),
             }
-            std::thread::sleep(Duration::from_millis(500 << failed));
         }
+        let query = self.gateway.query(channels.to_vec(), [subdir, Subdir::NoArch], specs.to_vec()).recursive(true);
+        match self.runtime.block_on(async { query.await }) {
+            Ok(output) => Ok(output.repodata),
+            Err(error) => Err(self.unreadable(&error, channels)),
+        }
+    }
+
+    fn unreadable(&self, error: &GatewayError, channels: &[Channel]) -> SolveError {
+        let (asked, status) = request(error);
+        let below = |url: &Url, channel: &Channel| {
+            let channel = secrets::without_credentials(channel.base_url.url());
+            secrets::without_credentials(url).as_str().starts_with(channel.as_str())
+        };
+        let all = || channels.iter().map(|channel| http::shown(channel.base_url.url())).collect::<Vec<_>>().join(", ");
+        let url = match (error, asked) {
+            (GatewayError::SubdirNotFoundError(missing), _) => {
+                format!("{}{}/", http::shown(missing.channel.base_url.url()), missing.subdir)
+            }
+            (_, Some(url)) => match channels.iter().find(|channel| below(url, channel)) {
+                Some(channel) => http::shown(channel.base_url.url()),
+                None => format!("{} (asked at {})", all(), http::shown(url)),
+            },
+            (_, None) => all(),
+        };
+        let reason = http::innermost(error);
+        let hint = match status.map(|status| status.as_u16()) {
+            _ if self.offline => "\n  hint: run once without `--offline`".to_owned(),
+            Some(401 | 403) => http::status_hint(401).to_owned(),
+            _ => {
+                let rehearse = "without any way to it, `cargo xtask --source rehearsal` works with a channel made here";
+                format!("{}; {rehearse}", http::way_out(&reason))
+            }
+        };
+        SolveError::Channel { url, reason, hint }
     }
 }
 
-/// What is known about a request that failed: its address, and whether asking again may help.
-fn request(error: &GatewayError) -> (Option<&Url>, bool) {
-    let busy = |status: Option<reqwest::StatusCode>| status.is_some_and(|s| s.is_server_error() || s.as_u16() == 429);
+/// What is known about a request that failed: its address, and the answer.
+fn request(error: &GatewayError) -> (Option<&Url>, Option<reqwest::StatusCode>) {
     // The errors of both crates have the same methods, and no trait in common.
     match error {
-        GatewayError::ReqwestError(error) => {
-            (error.url(), busy(error.status()) || error.is_timeout() || error.is_connect() || error.is_body())
-        }
-        GatewayError::FetchRepoDataError(FetchRepoDataError::HttpError(error)) => {
-            (error.url(), busy(error.status()) || error.is_timeout() || error.is_connect() || error.is_body())
-        }
-        GatewayError::FetchRepoDataError(FetchRepoDataError::FailedToDownload(url, _)) => (Some(url), true),
-        _ => (None, false),
+        GatewayError::ReqwestError(error) => (error.url(), error.status()),
+        GatewayError::FetchRepoDataError(FetchRepoDataError::HttpError(error)) => (error.url(), error.status()),
+        GatewayError::FetchRepoDataError(FetchRepoDataError::FailedToDownload(url, _)) => (Some(url), None),
+        _ => (None, None),
     }
-}
-
-fn unreadable(error: &GatewayError, channels: &[Channel]) -> SolveError {
-    let url = match (error, request(error).0) {
-        (GatewayError::SubdirNotFoundError(missing), _) => {
-            format!("{}{}/", http::shown(missing.channel.base_url.url()), missing.subdir)
-        }
-        (_, Some(url)) => {
-            let channel = channels.iter().find(|channel| url.as_str().starts_with(channel.base_url.as_str()));
-            http::shown(channel.map_or(url, |channel| channel.base_url.url()))
-        }
-        (_, None) => channels.iter().map(|channel| http::shown(channel.base_url.url())).collect::<Vec<_>>().join(", "),
-    };
-    SolveError::Channel { url, reason: http::innermost(error) }
 }
 
 /// An environment on a platform with the packages that were found.
@@ -315,7 +348,8 @@ fn write(manifest: &Manifest, solved: Vec<Solved>) -> Result<String, SolveError>
     }
     let mut builder = LockFile::builder().with_platforms(rows.into_values().collect()).map_err(|error| fail(&error))?;
     for environment in &manifest.environments {
-        let urls = environment.channels.iter().map(|channel| channel.base_url.to_string());
+        let urls =
+            environment.channels.iter().map(|channel| secrets::without_credentials(channel.base_url.url()).to_string());
         builder.set_channels(&environment.name, urls);
         builder.set_options(&environment.name, solve_options(environment));
         for target in &environment.targets {
@@ -323,7 +357,10 @@ fn write(manifest: &Manifest, solved: Vec<Solved>) -> Result<String, SolveError>
         }
     }
     for Solved { environment, platform, records } in solved {
-        for record in records {
+        for mut record in records {
+            // A lock goes into version control and into images: a password of the manifest does not come along.
+            record.url = secrets::without_credentials(&record.url);
+            record.channel = record.channel.map(secrets::channel_without_credentials);
             builder.add_conda_package(&environment, &platform, record.into()).map_err(|error| fail(&error))?;
         }
     }

@@ -1,10 +1,11 @@
 //! Streams packages and compares with what rattler's installer makes of them, then streams what no package should be.
 #![cfg(unix)]
 
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/packages.rs"]
 mod packages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -13,8 +14,9 @@ use packages::{Built, Content, Format, Member, Node, Package, Tree, append, appe
 use pixi_image::clobber::{self, ClobberError, ClobberPlan};
 use pixi_image::entry::{EntryKind, ImagePath};
 use pixi_image::model::{Environment, LockedPackage, Prefix};
-use pixi_image::source::conda::{CondaError, GENERATED_MTIME, MAX_PATCHED, PackageIndex, Placement, Problem};
+use pixi_image::source::conda::{CondaError, MAX_PATCHED, PackageIndex, Problem};
 use pixi_image::source::conda::{read_index, stream};
+use pixi_image::source::placement::{GENERATED_MTIME, Placement};
 use pixi_image::source::python::Python;
 use rattler::install::Installer;
 use rattler::package_cache::PackageCache;
@@ -204,7 +206,9 @@ fn python_of(built: &[Built]) -> Option<Python> {
         subdir: Subdir::Linux64,
         platform: "linux-64".to_owned(),
         cuda: None,
-        packages: built.iter().map(|built| built.locked.clone()).collect(),
+        virtual_packages: Vec::new(),
+        lock_hash: None,
+        packages: built.iter().map(|built| built.locked.clone().into()).collect(),
     };
     Python::of(&environment).map(Result::unwrap)
 }
@@ -214,7 +218,8 @@ fn placement<'a>(
     python: Option<&'a Python>,
     moved: &'a BTreeMap<ImagePath, ImagePath>,
 ) -> Placement<'a> {
-    Placement { prefix, python, subdir: Subdir::Linux64, moved }
+    static NOTHING: BTreeSet<ImagePath> = BTreeSet::new();
+    Placement { prefix, python, subdir: Subdir::Linux64, moved, shared: &NOTHING }
 }
 
 fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, ClobberPlan), ClobberError> {
@@ -224,7 +229,7 @@ fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, 
         .zip(&indexes)
         .map(|(built, index)| index.installed_paths(&built.locked, python).unwrap())
         .collect();
-    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone()).collect();
+    let locked: Vec<LockedPackage> = built.iter().map(|built| built.locked.clone().into()).collect();
     Ok((indexes, clobber::plan(&locked, &paths)?))
 }
 
@@ -774,6 +779,21 @@ fn packages_may_share_an_empty_directory() {
     let package = |name| Package::new(name, [Member::new("var/shared", Content::Directory)]).by_hand();
     let built = ["one", "two"].map(|name| package(name).write(directory.path(), Format::Conda));
     assert_eq!(plan(&built, None).unwrap().1.clashes, []);
+}
+
+#[test]
+fn a_password_of_the_channel_does_not_get_into_the_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut built = write_all(&[python_package()], directory.path(), Format::Conda);
+    let place = "https://me:sec-ret@example.invalid/t/tk-sec-ret/channel";
+    built[0].locked.record.url = format!("{place}/linux-64/python.conda").parse().unwrap();
+    built[0].locked.record.channel = Some(place.to_owned());
+    let (tree, _) = install_by_streaming(&built);
+    let record = tree.text("app/.pixi/envs/gpu/conda-meta/python-3.12.4-h0_0.json");
+    assert!(
+        record.contains("\"https://example.invalid/channel/linux-64/python.conda\"") && !record.contains("sec-ret")
+    );
+    assert!(record.contains("\"https://example.invalid/channel\""), "{record}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Manifests are solved against channels that are served on loopback, and their locks read back.
 
+#[allow(dead_code)] // each test uses its part of it
 #[path = "support/channel.rs"]
 mod channel;
 #[allow(dead_code)] // each test uses its part of it
@@ -258,7 +259,7 @@ fn a_channel_may_be_a_directory() {
     bench.locked();
     assert_eq!(bench.check(), "");
     let read = lock::read(&bench.path("pixi.lock"), "cpu", "linux-64").unwrap();
-    assert!(read.packages.iter().all(|package| package.record.url.scheme() == "file"));
+    assert!(read.packages.iter().all(|package| package.url().scheme() == "file"));
 }
 
 #[test]
@@ -278,6 +279,12 @@ fn a_plan_names_packages_and_bytes_and_downloads_nothing() {
     let bytes: u64 =
         json["packages"].as_array().unwrap().iter().map(|package| package["bytes"].as_u64().unwrap()).sum();
     assert_eq!((json["subdir"].as_str(), json["download_bytes"].as_u64()), (Some("win-64"), Some(bytes)));
+    let layers = json["layers"].as_array().unwrap();
+    assert_eq!(layers.iter().map(|layer| layer["download_bytes"].as_u64().unwrap()).sum::<u64>(), bytes);
+    for package in json["packages"].as_array().unwrap() {
+        let layer = &layers[package["layer"].as_u64().unwrap() as usize - 1];
+        assert!(layer["packages"].as_array().unwrap().contains(&package["name"]), "{package}");
+    }
     assert_eq!(bench.web.asked().len(), asked);
     let output = plan(&["--environment", "nope"]);
     assert_eq!(output.status.code(), Some(1));

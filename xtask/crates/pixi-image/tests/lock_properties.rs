@@ -35,7 +35,8 @@ impl Bench {
     }
 
     fn solve(&self, manifest: &Manifest) -> Option<String> {
-        let options = solve::Options { cache: self.directory.path(), offline: false, now: now() };
+        let (cache, config) = (self.directory.path(), pixi_image::config::Config::none());
+        let options = solve::Options { cache, offline: false, config, now: now() };
         match solve::solve(manifest, &options, &Silent) {
             Ok(lock) => Some(lock),
             Err(SolveError::Unsolvable { .. }) => None,

@@ -10,12 +10,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
+use pixi_image::config::Config;
 use pixi_image::fetch::{self, FetchError, Options};
 use pixi_image::http::HttpError;
 use pixi_image::lock;
 use pixi_image::model::{Digest, LockedPackage};
 use pixi_image::progress::{Progress, Silent};
-use pixi_image::registry::{self, RegistryError};
+use pixi_image::registry::{self, Reach, RegistryError};
 use web::{Answer, Web};
 
 /// Packages as a lock names them: a URL, and what its bytes must be.
@@ -119,7 +120,7 @@ fn many_archives_come_in_parallel_and_progress_adds_up() {
     let (cache, count) = (tempfile::tempdir().unwrap(), Count::default());
     let paths = fetch::packages(&packages, cache.path(), &Options::default(), &count).unwrap();
     for (package, path) in packages.iter().zip(&paths) {
-        assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256);
+        assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256());
         assert!(path.to_string_lossy().ends_with(".tar.bz2"));
     }
     let total: usize = contents.iter().map(Vec::len).sum();
@@ -293,6 +294,56 @@ fn one_file_is_fetched_only_as_it_must_be() {
     assert_eq!(pixi_image(&["fetch", "x", "--sha256", "zz", "--size", "1", "--out", "y"]).status.code(), Some(2));
 }
 
+/// `fetch` of a file that must hold `content`, in a home of its own.
+fn fetch_at_home(home: &Path, url: &str, content: &[u8]) -> Output {
+    let out = home.join("out");
+    let _ = std::fs::remove_file(&out);
+    Command::new(env!("CARGO_BIN_EXE_pixi-image"))
+        .args(["fetch", url, "--sha256", &Digest::of(content).hex(), "--size", &content.len().to_string(), "--out"])
+        .arg(out)
+        .env_clear()
+        .env("HOME", home)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_download_is_given_the_password_of_its_server_and_takes_it_to_no_other() {
+    let (home, web, other) = (tempfile::tempdir().unwrap(), Web::start(), Web::start());
+    let basic = "Authorization: Basic bWU6c2VjLXJldA=="; // me:sec-ret
+    web.set("/x", vec![Answer::Bytes(b"private".to_vec()).for_who_sends(basic)]);
+    web.set("/away", vec![Answer::Redirect(other.url("/x")).for_who_sends(basic)]);
+    other.set("/x", vec![Answer::Bytes(b"private".to_vec())]);
+    let message = stderr(&fetch_at_home(home.path(), &web.url("/x"), b"private"));
+    assert!(message.contains("answered 401") && message.contains("~/.netrc"), "{message}");
+    let with_password = |path: &str| web.url(path).replace("://", "://me:sec-ret@");
+    let wrong = stderr(&fetch_at_home(home.path(), &with_password("/nothing"), b"private"));
+    assert!(wrong.contains("answered 404") && !wrong.contains("sec-ret"), "{wrong}");
+    std::fs::write(home.path().join(".netrc"), "machine 127.0.0.1\n\tlogin me\n\tpassword sec-ret\n").unwrap();
+    for url in [web.url("/x"), with_password("/x"), web.url("/away"), with_password("/away")] {
+        let output = fetch_at_home(home.path(), &url, b"private");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let heads = other.heads().join("\n").to_lowercase();
+    assert!(heads.starts_with("get /x") && !heads.contains("authorization") && !heads.contains("referer"), "{heads}");
+}
+
+#[test]
+fn a_download_comes_as_late_and_as_slowly_as_the_server_likes() {
+    let (home, web) = (tempfile::tempdir().unwrap(), Web::start());
+    let bytes = content(300_000);
+    let slow = Answer::Slow(bytes.clone(), Duration::from_millis(20));
+    web.set("/x", vec![Answer::Later(429, 1), Answer::Later(503, 0), slow]);
+    let begin = Instant::now();
+    let output = fetch_at_home(home.path(), &web.url("/x"), &bytes);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(begin.elapsed() >= Duration::from_secs(1), "it did not wait");
+    web.set("/x", vec![Answer::Later(429, 0)]);
+    let message = stderr(&fetch_at_home(home.path(), &web.url("/x"), &bytes));
+    assert!(message.contains("answered 429") && message.contains("too many requests"), "{message}");
+    assert_eq!(web.asked().len(), 3 + 5);
+}
+
 #[test]
 fn a_fetch_ends_with_its_time() {
     let directory = tempfile::tempdir().unwrap();
@@ -326,8 +377,10 @@ fn an_interrupted_fetch_leaves_nothing() {
     web.set("/x", vec![Answer::Silence(Duration::from_secs(60))]);
     let digest = Digest::of(b"x").hex();
     let arguments = ["fetch", &web.url("/x"), "--sha256", &digest, "--size", "1", "--out", out.to_str().unwrap()];
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_pixi-image")).args(arguments).stderr(Stdio::null()).spawn().unwrap();
+    // Whoever runs the tests in the background has them ignore SIGINT.
+    let mut command = Command::new("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_pixi-image")]).args(arguments);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     while web.asked().is_empty() {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -394,6 +447,10 @@ fn a_probe_answers_for_each_address_and_waits_for_none_too_long() {
         lines[2].starts_with("unreachable\thttp://127.0.0.1:9/\t") && lines[3].starts_with("unreachable\tnonsense\t")
     );
     assert_eq!(lines[4], format!("reachable\t{}", url("/ok")));
+}
+
+fn reach(offline: bool) -> Reach<'static> {
+    Reach { config: Config::none(), offline }
 }
 
 /// A real registry on loopback; `None`, loudly, where it is not installed.
@@ -533,7 +590,7 @@ fn a_base_is_pulled_for_its_architecture_and_by_digest_only_once() {
     registry.push("both", &["amd64", "arm64"]);
     let cache = tempfile::tempdir().unwrap();
     let pull = |reference: &str, architecture: &str, offline: bool| {
-        registry::pull(reference, architecture, cache.path(), offline, &Silent)
+        registry::pull(reference, architecture, cache.path(), reach(offline), &Silent)
     };
     let tag = registry.reference("both");
     let amd = pull(&tag, "amd64", false).unwrap();
@@ -544,13 +601,13 @@ fn a_base_is_pulled_for_its_architecture_and_by_digest_only_once() {
     let message = pull(&tag, "s390x", false).unwrap_err().to_string();
     assert!(message.contains("has no image for linux/s390x; it has: linux/amd64, linux/arm64"), "{message}");
     let pinned = format!("{}/both@{}", registry.address, amd.digest);
-    assert_eq!(registry::resolve(&tag).unwrap(), pinned, "the index, whatever the architecture");
-    assert_eq!(registry::resolve(&pinned).unwrap(), pinned);
-    let missing = registry::resolve(&registry.reference("nothing")).unwrap_err().to_string();
+    assert_eq!(registry::resolve(&tag, Config::none()).unwrap(), pinned, "the index, whatever the architecture");
+    assert_eq!(registry::resolve(&pinned, Config::none()).unwrap(), pinned);
+    let missing = registry::resolve(&registry.reference("nothing"), Config::none()).unwrap_err().to_string();
     assert!(missing.contains("/nothing") && missing.contains("hint"), "{missing}");
     let never = tempfile::tempdir().unwrap();
     assert!(matches!(
-        registry::pull(&pinned, "amd64", never.path(), true, &Silent),
+        registry::pull(&pinned, "amd64", never.path(), reach(true), &Silent),
         Err(RegistryError::Offline { .. })
     ));
     drop(registry);
@@ -566,7 +623,7 @@ fn a_base_without_an_index_is_checked_for_its_architecture() {
     registry.push("one", &["arm64"]);
     let cache = tempfile::tempdir().unwrap();
     let pull = |name: &str, architecture: &str| {
-        registry::pull(&registry.reference(name), architecture, cache.path(), false, &Silent)
+        registry::pull(&registry.reference(name), architecture, cache.path(), reach(false), &Silent)
     };
     let arm = pull("one", "arm64").unwrap();
     assert_eq!((architecture_of(&arm.layout).as_str(), arm.digest), ("arm64", arm.manifest));
@@ -574,7 +631,7 @@ fn a_base_without_an_index_is_checked_for_its_architecture() {
     let message = pull("nothing", "amd64").unwrap_err().to_string();
     assert!(message.contains("/nothing:latest") && message.contains("hint: is it spelled right"), "{message}");
     assert!(matches!(
-        registry::pull("UPPER CASE", "amd64", cache.path(), false, &Silent),
+        registry::pull("UPPER CASE", "amd64", cache.path(), reach(false), &Silent),
         Err(RegistryError::BadReference { .. })
     ));
 }
@@ -585,7 +642,7 @@ fn a_layer_that_was_changed_in_the_registry_is_refused() {
     registry.push("spoilt", &["amd64"]);
     // skopeo compresses layers on their way, so what lies in the registry is found by pulling it once.
     let before = tempfile::tempdir().unwrap();
-    let pulled = registry::pull(&registry.reference("spoilt"), "amd64", before.path(), false, &Silent).unwrap();
+    let pulled = registry::pull(&registry.reference("spoilt"), "amd64", before.path(), reach(false), &Silent).unwrap();
     let manifest = std::fs::read(pulled.layout.join("blobs/sha256").join(pulled.manifest.hex())).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     let hex = manifest["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
@@ -600,7 +657,8 @@ fn a_layer_that_was_changed_in_the_registry_is_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&data, bytes).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let error = registry::pull(&registry.reference("spoilt"), "amd64", cache.path(), false, &Silent).unwrap_err();
+    let error =
+        registry::pull(&registry.reference("spoilt"), "amd64", cache.path(), reach(false), &Silent).unwrap_err();
     assert!(error.to_string().contains("spoilt"), "{error}");
     let kept: Vec<_> =
         std::fs::read_dir(cache.path().join("images")).unwrap().flatten().map(|entry| entry.path()).collect();

@@ -170,7 +170,7 @@ fn an_installed_environment_is_the_one_that_rattler_installs_there() {
     succeeds(&mut bench.pixi(&["install", "--locked"]));
     let prefix = bench.prefix("default");
     let locked = lock::read(&bench.0.work("pixi.lock"), "default", "linux-64").unwrap();
-    let records: Vec<_> = locked.packages.iter().map(|package| package.record.clone()).collect();
+    let records: Vec<_> = locked.packages.iter().filter_map(|package| Some(package.conda()?.record.clone())).collect();
     let other = tempfile::tempdir().unwrap();
     let installer = Installer::new()
         .with_package_cache(PackageCache::new(other.path().join("cache")))

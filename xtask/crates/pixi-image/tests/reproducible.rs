@@ -295,8 +295,12 @@ type Tree = BTreeMap<Vec<u8>, Seen>;
 
 /// The layers of an OCI archive, unpacked as runtimes stack them. Also how many there are.
 fn oci_tree(place: &Path) -> (Tree, usize) {
+    oci_tree_for(place, "amd64")
+}
+
+fn oci_tree_for(place: &Path, architecture: &str) -> (Tree, usize) {
     let source = ImageSource::open(place).unwrap();
-    let image = source.image("amd64").unwrap();
+    let image = source.image(architecture).unwrap();
     let mut tree = Tree::new();
     for descriptor in image.manifest.layers() {
         let mut layer = tar::Archive::new(source.layer(descriptor).unwrap());
@@ -400,6 +404,23 @@ fn both_formats_hold_the_same_files() {
     }
 }
 
+/// The packages of each layer, as the history of an OCI archive has them.
+fn layers_of_packages(place: &Path) -> Vec<Vec<String>> {
+    let image = ImageSource::open(place).unwrap().image("amd64").unwrap();
+    let history = image.config.history().iter().flatten().filter_map(|history| history.created_by().clone());
+    let packages = history.filter_map(|by| by.strip_prefix("pixi-image: ").map(str::to_owned));
+    let words = |text: String| text.split(' ').map(str::to_owned).collect();
+    packages.filter(|text| !text.starts_with("application files")).map(words).collect()
+}
+
+/// The same, as `pixi-image plan` has them before anything is downloaded.
+fn planned_layers(workspace: &Workspace) -> Vec<Vec<String>> {
+    let plan = workspace.command(["plan", "--json"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let names = |layer: &serde_json::Value| serde_json::from_value(layer["packages"].clone()).unwrap();
+    plan["layers"].as_array().unwrap().iter().map(names).collect()
+}
+
 #[test]
 fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
     let mut shelf = Shelf::default();
@@ -421,8 +442,71 @@ fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
     let right = workspace.digests();
     let (tree, layers) = assert_same_trees(&workspace);
     assert!((50..=100).contains(&layers), "{layers} layers");
+    let made = layers_of_packages(&workspace.work(OCI));
+    assert_eq!(made.iter().flatten().count(), 150);
+    assert_eq!(made, planned_layers(&workspace));
     let records = tree.keys().filter(|path| path.starts_with(b"app/.pixi/envs/default/conda-meta/p")).count();
     assert!(records >= 150, "{records} records");
     fs::remove_dir_all(workspace.path("cache")).unwrap();
     assert_eq!(built(workspace.build_on("./base.tar").args(["-j", "8"]), &workspace), right);
+}
+
+#[test]
+fn images_for_another_architecture_are_made_of_its_packages_and_say_what_they_are_for() {
+    let mut shelf = Shelf::default();
+    for (subdir, content) in [("linux-64", "x86"), ("linux-aarch64", "arm")] {
+        let native =
+            Package::new("native", [Member::file("lib/which", content)]).made_for(subdir).depends(&["__glibc"]);
+        shelf.add(&native, Format::Conda);
+    }
+    let shared = Package::new("shared", [Member::file("share/for-all", "all")]).noarch("generic");
+    shelf.add(&shared, Format::TarBz2);
+    let workspace = Workspace::of(shelf);
+    let files = [("bin/bash", "#!"), ("etc/motd", "of arm")];
+    base(&workspace.work("base.tar"), "arm64", &files);
+    for base in ["./base.tar", "scratch"] {
+        succeeds(workspace.build_on(base).args(["--platform", "linux-aarch64"]));
+        let source = ImageSource::open(&workspace.work(OCI)).unwrap();
+        assert_eq!(source.image("arm64").unwrap().config.architecture().to_string(), "arm64");
+        assert!(source.image("amd64").is_err());
+        let mut sif = fs::File::open(workspace.work(SIF)).unwrap();
+        let mut header = [0; 48];
+        sif.read_exact(&mut header).unwrap();
+        assert_eq!(&header[45..48], b"04\0", "the architecture of the header");
+        sif.rewind().unwrap();
+        let partitions =
+            pixi_image::sif::descriptors(&mut sif).unwrap().into_iter().filter_map(|found| found.partition);
+        assert_eq!(partitions.map(|partition| partition.architecture).collect::<Vec<_>>(), ["04"]);
+        let (oci, sif) = (oci_tree_for(&workspace.work(OCI), "arm64").0, sif_tree(&workspace.work(SIF)));
+        for tree in [oci, sif] {
+            for (path, content) in [("lib/which", "arm"), ("share/for-all", "all")] {
+                let seen = &tree[format!("app/.pixi/envs/default/{path}").as_bytes()];
+                assert!(
+                    matches!(seen, Seen::File(_, _, digest) if *digest == Digest::of(content.as_bytes())),
+                    "{seen:?}"
+                );
+            }
+            assert_eq!(tree.contains_key(&b"etc/motd"[..]), base != "scratch");
+        }
+    }
+    // The same lock on the machine's own architecture, and on a base that is for another.
+    succeeds(&mut workspace.build_on("scratch"));
+    let which = &oci_tree(&workspace.work(OCI)).0[&b"app/.pixi/envs/default/lib/which"[..]];
+    assert!(matches!(which, Seen::File(_, _, digest) if *digest == Digest::of(b"x86")));
+    workspace.forget_results();
+    workspace.fails(&mut workspace.build_on("./base.tar"), &["base.tar", "linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn a_post_link_script_is_named_and_never_run_whatever_the_configuration_says() {
+    let script = "#!/bin/sh\ntouch \"$HOME/it-ran\"\n";
+    let scripted = Package::new("scripted", [Member::file("bin/.scripted-post-link.sh", script).executable()]);
+    let workspace = Workspace::new(&[scripted]);
+    let said = succeeds(&mut workspace.build());
+    assert!(said.contains("scripted-1.2.3-h0_0 brings a post-link script; like pixi"), "{said}");
+    fs::create_dir_all(workspace.work(".pixi")).unwrap();
+    workspace.write(".pixi/config.toml", b"run-post-link-scripts = \"insecure\"\n");
+    let said = succeeds(&mut workspace.build());
+    assert!(said.contains("whatever `run-post-link-scripts` says, this tool does not run it"), "{said}");
+    assert_eq!(fs::read_dir(workspace.path("home")).unwrap().count(), 0);
 }

@@ -131,6 +131,7 @@ mod installer {
     use std::os::unix::fs::PermissionsExt;
 
     use pixi_image::build::{self, build};
+    use pixi_image::config::Config;
     use pixi_image::runner::rootfs;
     use pixi_image::source::base::BaseReference;
     use pixi_image::store::Store;
@@ -163,7 +164,8 @@ mod installer {
         );
         fs::write(place("pixi.toml"), text).unwrap();
         let manifest = manifest::read(&place("pixi.toml")).unwrap();
-        let options = solve::Options { cache: &place("cache"), offline: false };
+        let (cache, now) = (place("cache"), jiff::Timestamp::now());
+        let options = solve::Options { cache: &cache, offline: false, config: Config::none(), now };
         fs::write(place("pixi.lock"), solve::solve(&manifest, &options, &Silent).unwrap()).unwrap();
 
         let request = build::Request {
@@ -180,12 +182,14 @@ mod installer {
             created: None,
             jobs: NonZeroUsize::MIN,
             offline: false,
+            config: Config::default(),
         };
         build(&request, &Store::at(place("cache")), &Silent).unwrap();
         let unpacked = rootfs::prepare(&place("oracle.oci.tar"), &place("cache"), &Silent).unwrap();
 
         let environment = lock::read(&request.lock, "gpu", "linux-64").unwrap();
-        let records: Vec<_> = environment.packages.iter().map(|package| package.record.clone()).collect();
+        let records: Vec<_> =
+            environment.packages.iter().filter_map(|package| Some(package.conda()?.record.clone())).collect();
         let install = Installer::new()
             .with_package_cache(PackageCache::new(place("rattler")))
             .with_target_platform(Subdir::Linux64)

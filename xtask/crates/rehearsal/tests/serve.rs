@@ -14,7 +14,9 @@ struct Server {
 impl Server {
     /// Starts a server and reads its URL.
     fn start(channel: &Path, port: u16) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rehearsal"))
+        // Whoever runs the tests in the background has them ignore SIGINT.
+        let mut child = Command::new("env")
+            .args(["--default-signal", env!("CARGO_BIN_EXE_rehearsal")])
             .args(["serve", "--channel", channel.to_str().unwrap(), "--port", &port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

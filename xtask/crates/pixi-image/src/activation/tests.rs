@@ -34,6 +34,8 @@ fn environment(cuda: Option<&str>) -> Environment {
         subdir: Subdir::Linux64,
         platform: "p1".to_owned(),
         cuda: cuda.map(str::to_owned),
+        virtual_packages: Vec::new(),
+        lock_hash: None,
         packages: Vec::new(),
     }
 }

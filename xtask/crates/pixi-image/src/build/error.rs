@@ -12,7 +12,7 @@ use crate::registry::RegistryError;
 use crate::solve::CheckError;
 use crate::source::app::AppError;
 use crate::source::base::BaseError;
-use crate::source::conda::CondaError;
+use crate::source::package::PackageError;
 use crate::source::python::PythonError;
 use crate::squashfs::SquashfsError;
 use crate::tree::TreeError;
@@ -36,7 +36,7 @@ pub enum BuildError {
     #[error("{source}\n  hint: the copy that was pulled lies in {images}; delete it there, and it is pulled again")]
     PulledBase { images: std::path::PathBuf, source: BaseError },
     #[error(transparent)]
-    Conda(#[from] CondaError),
+    Package(#[from] PackageError),
     #[error(transparent)]
     Python(#[from] PythonError),
     #[error(transparent)]
@@ -69,6 +69,11 @@ pub enum BuildError {
         "in the base image {path} is no plain directory, so nothing can be installed below it\n  hint: use another base image"
     )]
     BaseInTheWay { path: String },
+    #[error(
+        "{path}:{line} holds the password or token of {url}, and this file goes into the image\n  hint: take it out, and put \
+         it into ~/.netrc or ~/.rattler/credentials.json; then lock again"
+    )]
+    Secret { path: std::path::PathBuf, line: usize, url: String },
     #[error("cannot pack {what}: {source}")]
     Packing { what: String, source: std::io::Error },
     #[error("cannot read {path}: {source}\n  hint: make it readable, or name another")]

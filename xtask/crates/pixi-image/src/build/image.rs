@@ -9,7 +9,7 @@ use super::packs::PackagePack;
 use super::root::Root;
 use super::{BuildError, PreparedBase, Request};
 use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
-use crate::layers::{self, MAX_LAYERS};
+use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::Digest;
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, TAR_END};
 use crate::publish::{Complete, Pending};
@@ -37,12 +37,11 @@ pub fn write_oci(
     if let Some(base) = &root.base {
         copy_base(base, &mut archive, &mut layers)?;
     }
-    let budget = MAX_LAYERS.saturating_sub(layers.len() + 1);
+    let budget = PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(layers.len() + 1));
     if budget == 0 && !root.packages.is_empty() {
         return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
     }
-    let sizes: Vec<_> =
-        root.packages.iter().map(|package| (package.name.as_str(), package.file.index.tar_size)).collect();
+    let sizes: Vec<_> = root.packages.iter().map(|package| (package.name.as_str(), package.archive_size)).collect();
     for group in layers::group(&sizes, budget) {
         let members: Vec<&PackagePack> = group.iter().map(|at| &root.packages[*at]).collect();
         layers.push(package_layer(&members, &mut archive, root.created, store)?);

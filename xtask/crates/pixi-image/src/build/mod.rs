@@ -13,8 +13,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use rattler_conda_types::Subdir;
+use url::Url;
 
 use crate::archive::ArchiveWriter;
+use crate::config::Config;
 use crate::fetch;
 use crate::lock;
 use crate::manifest;
@@ -23,6 +25,7 @@ use crate::pack::{Compressors, PackFile};
 use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
+use crate::secrets;
 use crate::solve;
 use crate::source::base::{Base, BaseReference};
 use crate::store::Store;
@@ -58,6 +61,18 @@ pub struct Request {
     pub jobs: NonZeroUsize,
     /// Use only what is on this machine.
     pub offline: bool,
+    /// How channels and registries are reached.
+    pub config: Config,
+}
+
+impl Request {
+    fn is_offline(&self) -> bool {
+        self.offline || self.config.offline
+    }
+
+    fn reach(&self) -> registry::Reach<'_> {
+        registry::Reach { config: &self.config, offline: self.is_offline() }
+    }
 }
 
 /// Which format an artefact has.
@@ -111,19 +126,51 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
         progress.warn(&unchecked);
     }
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
+    refuse_secrets(request, &files)?;
     let architecture = architecture(environment.subdir)?;
     let prefix = Prefix::of_environment(&environment.name);
     let compressors = Compressors::start(request.jobs);
 
     let base = prepare_base(request, architecture, store, &compressors, progress)?;
-    let options = fetch::Options { offline: request.offline, ..fetch::Options::default() };
+    let options = fetch::Options { offline: request.is_offline(), config: &request.config };
     let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
     let packages = packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)?;
-    warn_of_scripts(&environment, &packages, progress);
+    warn_of_scripts(&environment, &packages, &request.config, progress);
 
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
     progress.phase("Writing the images");
     write_both(request, &root, archive, sif, store)
+}
+
+/// Manifest and lock go into the image as they are, where everybody can read them.
+fn refuse_secrets(request: &Request, files: &root::Files) -> Result<(), BuildError> {
+    let mut channels = Vec::new();
+    collect_channels(&files.manifest.parse::<toml::Table>().unwrap_or_default(), &mut channels);
+    let of_channel = |url: &Url| channels.iter().any(|channel| url.as_str().starts_with(channel));
+    let in_manifest = |url: &Url| secrets::has_password(url) || of_channel(url) && secrets::has_token(url);
+    let found = secrets::first_in(&files.manifest, in_manifest).map(|found| (&request.manifest, found));
+    let in_lock = || secrets::first_in(&String::from_utf8_lossy(&files.lock), secrets::are_in);
+    match found.or_else(|| Some((&request.lock, in_lock()?))) {
+        Some((path, (line, url))) => Err(BuildError::Secret { path: path.clone(), line, url }),
+        None => Ok(()),
+    }
+}
+
+/// Everything that the manifest calls a channel.
+fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => collect_channels(table, found),
+            toml::Value::String(channel) if key == "channel" => found.push(channel.clone()),
+            toml::Value::Array(values) => {
+                found.extend(
+                    values.iter().filter(|_| key == "channels").filter_map(|value| value.as_str()).map(str::to_owned),
+                );
+                values.iter().filter_map(toml::Value::as_table).for_each(|table| collect_channels(table, found));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole does either
@@ -162,7 +209,7 @@ fn prepare_base(
         BaseReference::Scratch => return Ok(None),
         BaseReference::Local(path) => (path.clone(), file_name(path)),
         BaseReference::Registry(reference) => {
-            let pulled = registry::pull(reference, architecture, store.root(), request.offline, progress)?;
+            let pulled = registry::pull(reference, architecture, store.root(), request.reach(), progress)?;
             (pulled.layout, reference.clone())
         }
     };
@@ -176,12 +223,14 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, progress: &dyn Progress) {
+fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, config: &Config, progress: &dyn Progress) {
+    // Nothing of an image is run while it is built.
+    let how = if config.run_post_link_scripts { "whatever `run-post-link-scripts` says" } else { "like pixi" };
     for (package, made) in environment.packages.iter().zip(&packages.packs) {
         if made.post_link {
             let identity = package.identity();
             progress.warn(&format!(
-                "{identity} brings a post-link script; like pixi, this tool does not run it: check that the package works"
+                "{identity} brings a post-link script; {how}, this tool does not run it: check that the package works"
             ));
         }
     }

@@ -12,11 +12,12 @@ use crate::archive::canonical_json;
 use crate::clobber::{self, ClobberPlan};
 use crate::entry::{EntrySink, ImagePath};
 use crate::fetch;
-use crate::model::{Digest, Environment, LockedPackage, Prefix};
+use crate::model::{Digest, Environment, LockedPackage, Prefix, WHEEL_INSTALLER};
 use crate::pack::{Compressors, FORMAT_VERSION, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets};
 use crate::progress::Progress;
 use crate::source::base::Base;
-use crate::source::conda::{self, PackageIndex, Placement};
+use crate::source::package::Indexed;
+use crate::source::placement::Placement;
 use crate::source::python::Python;
 use crate::store::Store;
 
@@ -33,14 +34,16 @@ pub struct Packages {
 /// One package's pack.
 pub struct PackagePack {
     pub name: String,
+    /// In bytes; 0 where the lock does not know it.
+    pub archive_size: u64,
     pub key: Digest,
     pub file: PackFile,
     pub post_link: bool,
 }
 
-/// The index of a package.
-struct ReadIndex {
-    index: PackageIndex,
+/// A package with its index.
+struct ReadIndex<'a> {
+    package: Indexed<'a>,
     /// Whether the archive was compared with its digest to get it.
     verified: bool,
 }
@@ -51,7 +54,7 @@ struct Shared<'a> {
     prefix: &'a Prefix,
     python: Option<Python>,
     plan: ClobberPlan,
-    indexes: Vec<ReadIndex>,
+    indexes: Vec<ReadIndex<'a>>,
     archives: &'a [PathBuf],
     compressors: &'a Compressors,
     store: &'a Store,
@@ -70,11 +73,8 @@ pub fn packages(
 ) -> Result<Packages, BuildError> {
     let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
     let python = Python::of(environment).transpose()?;
-    let installed = indexes
-        .iter()
-        .zip(&environment.packages)
-        .map(|(read, package)| read.index.installed_paths(package, python.as_ref()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let installed =
+        indexes.iter().map(|read| read.package.installed_paths(python.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let plan = clobber::plan(&environment.packages, &installed)?;
     progress.phase(&format!("Packing {} packages", environment.packages.len()));
     let shared = Shared { environment, prefix, python, plan, indexes, archives, compressors, store, progress };
@@ -93,21 +93,22 @@ pub fn packages(
         .zip(&shared.indexes)
         .map(|(((key, file), package), read)| PackagePack {
             name: package.name().to_owned(),
+            archive_size: package.size().unwrap_or(0),
             key,
             file,
-            post_link: read.index.has_post_link_script,
+            post_link: read.package.has_post_link_script(),
         })
         .collect();
     Ok(Packages { packs, clashes })
 }
 
 /// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
-fn read_indexes(
-    packages: &[LockedPackage],
+fn read_indexes<'a>(
+    packages: &'a [LockedPackage],
     archives: &[PathBuf],
     jobs: NonZeroUsize,
     store: &Store,
-) -> Result<Vec<ReadIndex>, BuildError> {
+) -> Result<Vec<ReadIndex<'a>>, BuildError> {
     let next = AtomicUsize::new(0);
     let read = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -125,17 +126,22 @@ fn read_indexes(
     read.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
-fn read_index(package: &LockedPackage, archive: &Path, store: &Store) -> Result<ReadIndex, BuildError> {
-    let key = Digest::of(format!("index {FORMAT_VERSION} {}", package.sha256).as_bytes());
-    if let Some(index) = store.note("indexes", &key) {
-        return Ok(ReadIndex { index, verified: false });
+fn read_index<'a>(package: &'a LockedPackage, archive: &Path, store: &Store) -> Result<ReadIndex<'a>, BuildError> {
+    let key = Digest::of(format!("index {FORMAT_VERSION} {} {}", package.kind(), package.sha256()).as_bytes());
+    let noted = match package {
+        LockedPackage::Conda(package) => store.note("indexes", &key).map(|index| Indexed::Conda(package, index)),
+        LockedPackage::Pypi(wheel) => store.note("indexes", &key).map(|index| Indexed::Wheel(wheel, index)),
+    };
+    if let Some(package) = noted {
+        return Ok(ReadIndex { package, verified: false });
     }
     fetch::verify(archive, package)?;
-    // In the cache an archive is named by its digest.
-    let index = conda::read_index(archive)
-        .map_err(|error| conda::CondaError { package: package.record.identifier.to_string(), ..error })?;
-    store.keep_note("indexes", &key, &index)?;
-    Ok(ReadIndex { index, verified: true })
+    let package = Indexed::read(package, archive)?;
+    match &package {
+        Indexed::Conda(_, index) => store.keep_note("indexes", &key, index)?,
+        Indexed::Wheel(_, index) => store.keep_note("indexes", &key, index)?,
+    }
+    Ok(ReadIndex { package, verified: true })
 }
 
 /// The pack of the cache if there is one; a damaged one is made anew.
@@ -154,7 +160,9 @@ impl Shared<'_> {
     fn pack_all(&self, jobs: NonZeroUsize) -> Result<Vec<(Digest, PackFile)>, BuildError> {
         let count = self.environment.packages.len();
         let mut order: Vec<usize> = (0..count).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(self.environment.packages[*at].size()));
+        // The lock does not know the size of wheels, which are the largest of all.
+        let size = |at: &usize| std::fs::metadata(&self.archives[*at]).map_or(0, |archive| archive.len());
+        order.sort_by_cached_key(|at| std::cmp::Reverse(size(at)));
         let queue = Mutex::new(VecDeque::from(order));
         let results = Mutex::new(BTreeMap::new());
         let failure = Mutex::new(None);
@@ -190,7 +198,7 @@ impl Shared<'_> {
             self.progress.packed(&package.identity(), file.index.content_size(), true);
             return Ok((key, file));
         }
-        let ReadIndex { index, verified } = &self.indexes[at];
+        let ReadIndex { package: indexed, verified } = &self.indexes[at];
         if !verified {
             fetch::verify(&self.archives[at], package)?;
         }
@@ -199,10 +207,11 @@ impl Shared<'_> {
             python: self.python.as_ref(),
             subdir: self.environment.subdir,
             moved: &self.plan.moved[at],
+            shared: &self.plan.shared[at],
         };
         let file = PackFile::create(&place, |out| {
             fill(out, self.compressors, Targets::Both, &package.identity(), |sink| {
-                Ok(conda::stream(&self.archives[at], package, index, &placement, sink)?)
+                Ok(indexed.stream(&self.archives[at], &placement, sink)?)
             })
         })?;
         self.progress.packed(&package.identity(), file.index.content_size(), false);
@@ -213,17 +222,27 @@ impl Shared<'_> {
     fn key(&self, at: usize) -> Result<Digest, BuildError> {
         let package = &self.environment.packages[at];
         let python = self.python.as_ref().map(|python| format!("{python:?}")).unwrap_or_default();
-        let record = Digest::of(&canonical_json(&package.record)?);
+        let record = match package {
+            LockedPackage::Conda(package) => Digest::of(&canonical_json(&package.record)?).to_string(),
+            LockedPackage::Pypi(wheel) => {
+                // The URL gets into the image where the manifest names it.
+                let url = if wheel.direct { wheel.url.as_str() } else { "" };
+                format!("wheel {} {} {url} by {}", wheel.name, wheel.version, WHEEL_INSTALLER)
+            }
+        };
         let mut text = format!(
             "pack {FORMAT_VERSION}\nversion {}\nlevel {LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
             env!("CARGO_PKG_VERSION"),
             self.prefix.as_str(),
             self.environment.subdir,
-            package.sha256,
+            package.sha256(),
         )
         .into_bytes();
         for (from, to) in &self.plan.moved[at] {
             text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
+        }
+        for path in &self.plan.shared[at] {
+            text.extend([path.as_bytes(), b"\n"].concat());
         }
         Ok(Digest::of(&text))
     }

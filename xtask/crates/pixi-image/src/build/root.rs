@@ -7,7 +7,7 @@ use super::packs::{self, PackagePack, Packages};
 use super::{BuildError, PreparedBase, Request, architecture};
 use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
 use crate::entry::{EntrySink, ImagePath, Mode};
-use crate::model::{Environment, Prefix};
+use crate::model::{Environment, LockedPackage, Prefix};
 use crate::pack::{Compressors, PackFile, PackedKind, Targets};
 use crate::progress::Progress;
 use crate::singularity::{self, Item, Metadata};
@@ -284,7 +284,8 @@ fn workspace_name(reference: &str) -> &str {
 
 /// Images of the same lock carry the same time, whenever they are built.
 fn newest_package(environment: &Environment) -> i64 {
-    let times = environment.packages.iter().filter_map(|package| package.record.package_record.timestamp.as_ref());
+    let conda = environment.packages.iter().filter_map(LockedPackage::conda);
+    let times = conda.filter_map(|package| package.record.package_record.timestamp.as_ref());
     times.map(|time| time.timestamp()).max().unwrap_or(0)
 }
 

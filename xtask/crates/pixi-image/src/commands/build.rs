@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pixi_image::build::{Format, Request, build};
+use pixi_image::config::Config;
 use pixi_image::source::base::BaseReference;
 
 use super::report::{self, Lines};
@@ -63,6 +64,7 @@ impl Build {
             report::wrong_usage("--oci and --sif name the same file");
         }
         let store = self.cache.store()?;
+        let config = Config::load(self.manifest.parent())?;
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let request = Request {
             lock: self.lock,
@@ -78,6 +80,7 @@ impl Build {
             created: source_date_epoch()?,
             jobs: self.jobs.unwrap_or_else(cores),
             offline: self.offline,
+            config,
         };
         interrupt::watch()?;
         for artifact in build(&request, &store, &Lines)? {

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use pixi_image::http::{self, Download, Expected, Source};
+use pixi_image::config::Config;
+use pixi_image::http::{self, Client, Download, Expected, Source};
 use pixi_image::model::Digest;
 use pixi_image::progress::{Progress, Silent};
 use pixi_image::publish::Pending;
@@ -33,6 +34,9 @@ pub struct Fetch {
     /// Give up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = super::probe::seconds)]
     timeout: Duration,
+    /// A workspace whose .pixi/config.toml counts, too.
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
 }
 
 fn sha256(text: &str) -> Result<Digest, String> {
@@ -64,7 +68,7 @@ impl Fetch {
         }
         let source = Source::parse(&self.url)?;
         let expected = Expected { sha256: self.sha256, size: Some(self.size) };
-        let client = http::client(http::CONNECT_TIMEOUT.min(self.timeout))?;
+        let client = Client::new(&Config::load(self.workspace.as_deref())?, http::CONNECT_TIMEOUT.min(self.timeout))?;
         let runtime = http::runtime()?;
         let mut pending = Pending::create(&self.out)?;
         let stop = AtomicBool::new(false);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use pixi_image::config::Config;
 use pixi_image::progress::Progress;
 use pixi_image::solve::{self, Checked};
 use pixi_image::{manifest, publish};
@@ -49,7 +50,9 @@ impl Lock {
         }
         interrupt::watch()?;
         let store = self.cache.store()?;
-        let options = solve::Options { cache: store.root(), offline: self.offline, now: Timestamp::now() };
+        let config = Config::load(self.manifest.parent())?;
+        let now = Timestamp::now();
+        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now };
         let text = solve::solve(&manifest, &options, &Lines)?;
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;

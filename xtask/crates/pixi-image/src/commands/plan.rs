@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pixi_image::layers::{self, PACKAGE_LAYERS};
 use pixi_image::lock;
 use pixi_image::model::{Digest, Environment};
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct Plan {
     json: bool,
 }
 
+/// Stands for the build of a wheel.
+const NO_BUILD: &str = "-";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -36,14 +40,28 @@ struct Report<'a> {
     /// Packages whose size the lock does not know; they are not in the sum.
     unknown_sizes: usize,
     packages: Vec<Package<'a>>,
+    /// Those of packages, in the order in which they are stacked between the base's and the one of the application.
+    layers: Vec<Layer<'a>>,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    packages: Vec<&'a str>,
+    /// Of its packages' archives; those of unknown size are not in the sum.
+    download_bytes: u64,
 }
 
 #[derive(Serialize)]
 struct Package<'a> {
     name: &'a str,
     version: String,
-    build: &'a str,
+    /// None of a wheel.
+    build: Option<&'a str>,
+    /// `conda` or `pypi`.
+    kind: &'static str,
     bytes: Option<u64>,
+    /// Its layer, counted from 1.
+    layer: usize,
     sha256: Digest,
     url: String,
 }
@@ -67,19 +85,27 @@ impl Plan {
 
 impl<'a> Report<'a> {
     fn of(environment: &'a Environment) -> Self {
-        let packages = environment.packages.iter().map(|package| {
-            let record = &package.record.package_record;
-            Package {
-                name: package.name(),
-                version: record.version.to_string(),
-                build: record.build.as_str(),
-                bytes: package.size(),
-                sha256: package.sha256,
-                url: pixi_image::http::shown(&package.record.url),
-            }
+        let packages = environment.packages.iter().map(|package| Package {
+            name: package.name(),
+            version: package.version(),
+            build: package.conda().map(|package| package.record.package_record.build.as_str()),
+            kind: package.kind(),
+            bytes: package.size(),
+            layer: 0,
+            sha256: package.sha256(),
+            url: pixi_image::http::shown(package.url()),
         });
         let mut packages: Vec<_> = packages.collect();
         packages.sort_by_key(|package| package.name);
+        let sizes: Vec<_> = packages.iter().map(|package| (package.name, package.bytes.unwrap_or(0))).collect();
+        let mut layers = Vec::new();
+        for group in layers::group(&sizes, PACKAGE_LAYERS) {
+            group.iter().for_each(|at| packages[*at].layer = layers.len() + 1);
+            layers.push(Layer {
+                packages: group.iter().map(|at| sizes[*at].0).collect(),
+                download_bytes: group.iter().map(|at| sizes[*at].1).sum(),
+            });
+        }
         Self {
             environment: &environment.name,
             platform: &environment.platform,
@@ -88,6 +114,7 @@ impl<'a> Report<'a> {
             download_bytes: packages.iter().filter_map(|package| package.bytes).sum(),
             unknown_sizes: packages.iter().filter(|package| package.bytes.is_none()).count(),
             packages,
+            layers,
         }
     }
 
@@ -99,21 +126,26 @@ impl<'a> Report<'a> {
         };
         writeln!(
             out,
-            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}",
+            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}, {} layers",
             self.environment,
             self.platform,
             self.packages.len(),
-            self.download_bytes
+            self.download_bytes,
+            self.layers.len()
         )?;
         let width = |text: fn(&Package<'a>) -> usize| self.packages.iter().map(text).max().unwrap_or(0);
         let (name, version) = (width(|package| package.name.len()), width(|package| package.version.len()));
-        let build = width(|package| package.build.len());
+        let build = width(|package| package.build.unwrap_or(NO_BUILD).len());
         for package in &self.packages {
             let bytes = package.bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
             writeln!(
                 out,
-                "{:name$}  {:version$}  {:build$}  {bytes:>12}",
-                package.name, package.version, package.build
+                "{:name$}  {:version$}  {:build$}  {bytes:>12}  {}  layer {}",
+                package.name,
+                package.version,
+                package.build.unwrap_or(NO_BUILD),
+                package.kind,
+                package.layer
             )?;
         }
         Ok(())

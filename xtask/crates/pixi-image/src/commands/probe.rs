@@ -1,13 +1,15 @@
 //! `pixi-image probe`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use pixi_image::config::Config;
 use pixi_image::http;
 
 use super::report;
 
-/// Ask whether addresses can be reached; exit 0 only if all can.
+/// Ask whether addresses can be reached, or a mirror of them; exit 0 only if all can.
 #[derive(clap::Args)]
 pub struct Probe {
     /// http or https URLs; they are asked at the same time.
@@ -16,6 +18,9 @@ pub struct Probe {
     /// Wait this many seconds for all answers.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     timeout: Duration,
+    /// A workspace whose .pixi/config.toml counts, too.
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
 }
 
 /// Seconds on the command line: a positive number, up to a day.
@@ -28,7 +33,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Probe {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let answers = http::probe(&self.urls, self.timeout)?;
+        let answers = http::probe(&Config::load(self.workspace.as_deref())?, &self.urls, self.timeout)?;
         for answer in &answers {
             match &answer.reason {
                 None => report::result(&format!("reachable\t{}", answer.url))?,

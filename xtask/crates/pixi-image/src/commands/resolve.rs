@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use pixi_image::config::Config;
 use pixi_image::registry;
 
 use super::report;
@@ -16,7 +17,7 @@ pub struct Resolve {
 
 impl Resolve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        report::result(&registry::resolve(&self.reference)?)?;
+        report::result(&registry::resolve(&self.reference, &Config::load(None)?)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

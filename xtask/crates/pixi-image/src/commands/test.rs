@@ -119,7 +119,7 @@ mod linux {
         prefix: &Prefix,
         has_shell: bool,
     ) -> anyhow::Result<Verdict> {
-        let has_python = environment.packages.iter().any(|package| package.name() == "python");
+        let has_python = environment.python().is_some();
         let probe: &[&str] = match (has_python, has_shell) {
             (true, _) => &["python", "-c", PYTHON],
             (false, true) => &["/bin/sh", "-c", SHELL],

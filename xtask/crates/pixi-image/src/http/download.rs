@@ -5,24 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use reqwest::{Method, Request, StatusCode};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{HttpError, innermost, shown};
+use super::mirrors::Place;
+use super::retry::{self, Attempts};
+use super::{Client, HttpError, innermost, shown};
 use crate::model::Digest;
 use crate::progress::Progress;
 use crate::publish::Pending;
 
-/// Failed attempts in a row after which a download is given up.
-const ATTEMPTS: u32 = 5;
 /// An attempt that brought this much is not counted as failed: large files come through on bad lines, too.
 const PROGRESS: u64 = 1 << 20;
-/// The wait before the second attempt; it doubles each time.
-const BACKOFF: Duration = Duration::from_millis(200);
-/// The longest wait that a server may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// What a file without a known size may have at most.
 const SIZE_LIMIT: u64 = 64 << 30;
 
@@ -76,7 +72,7 @@ pub struct Expected {
 /// One download.
 pub struct Download<'a> {
     /// The client to ask with.
-    pub client: &'a reqwest::Client,
+    pub client: &'a Client,
     /// Where the bytes come from.
     pub source: &'a Source,
     /// What they must be.
@@ -91,24 +87,34 @@ pub struct Download<'a> {
 enum Interrupted {
     /// Worth another attempt, after the wait that the server asks for.
     Retry(HttpError, Option<Duration>),
+    /// This place has it not, or has something else: another mirror may.
+    Refused(HttpError),
     Fatal(HttpError),
 }
 
 impl From<HttpError> for Interrupted {
     fn from(error: HttpError) -> Self {
-        Self::Fatal(error)
+        match error {
+            HttpError::Status { .. } | HttpError::WrongSize { .. } | HttpError::WrongDigest { .. } => {
+                Self::Refused(error)
+            }
+            error => Self::Fatal(error),
+        }
     }
 }
 
 impl Download<'_> {
     /// Writes the bytes into `pending` and checks them. Publishing it is left to the caller.
     pub async fn run(&self, pending: &mut Pending) -> Result<(), HttpError> {
-        let mut received = Received { pending, hasher: Sha256::new(), bytes: 0, reported: 0, validator: None };
+        let from = self.source.shown();
+        let mut received = Received { pending, from, hasher: Sha256::new(), bytes: 0, reported: 0, validator: None };
         match self.source {
-            Source::File(path) => self.copy(path, &mut received)?,
-            Source::Url(url) => self.get(url, &mut received).await?,
+            Source::File(path) => {
+                self.copy(path, &mut received)?;
+                self.verify(&received)
+            }
+            Source::Url(url) => self.get(url, &mut received).await,
         }
-        self.verify(received)
     }
 
     fn copy(&self, path: &Path, received: &mut Received<'_>) -> Result<(), HttpError> {
@@ -130,54 +136,70 @@ impl Download<'_> {
     }
 
     async fn get(&self, url: &Url, received: &mut Received<'_>) -> Result<(), HttpError> {
-        let mut failed = 0;
+        let mut attempts = Attempts::of(&self.client.mirrors, url)?;
+        // That some mirror has other bytes is worth more to know than that another does not answer.
+        let mut wrong = None;
         loop {
             let before = received.bytes;
-            let (error, wait) = match self.attempt(url, received).await {
+            let Some(place) = attempts.place() else { return Err(HttpError::BadSource(shown(url))) };
+            // What one mirror began no other goes on with: it may have begun something else.
+            if received.from != place.shown() {
+                received.restart()?;
+                received.from = place.shown();
+            }
+            match self.attempt(&place, received).await {
                 Ok(()) => return Ok(()),
                 Err(Interrupted::Fatal(error)) => return Err(error),
-                Err(Interrupted::Retry(error, wait)) => (error, wait),
-            };
-            failed = if received.bytes >= before + PROGRESS { 1 } else { failed + 1 };
-            if failed >= ATTEMPTS {
-                return Err(error);
+                Err(Interrupted::Refused(error)) => {
+                    let is_wrong = matches!(error, HttpError::WrongSize { .. } | HttpError::WrongDigest { .. });
+                    if !attempts.refused() {
+                        return Err(if is_wrong { error } else { wrong.unwrap_or(error) });
+                    }
+                    wrong = if is_wrong { Some(error) } else { wrong };
+                }
+                Err(Interrupted::Retry(error, asked_for)) => {
+                    let enough = received.bytes >= before + PROGRESS;
+                    let Some(wait) = attempts.failed(enough, asked_for) else { return Err(wrong.unwrap_or(error)) };
+                    self.check_stop()?;
+                    tokio::time::sleep(wait).await;
+                }
             }
-            self.check_stop()?;
-            tokio::time::sleep(wait.unwrap_or(BACKOFF * (1 << (failed - 1))).min(LONGEST_WAIT)).await;
         }
     }
 
-    async fn attempt(&self, url: &Url, received: &mut Received<'_>) -> Result<(), Interrupted> {
-        let mut request = self.client.get(url.clone());
+    async fn attempt(&self, place: &Place<'_>, received: &mut Received<'_>) -> Result<(), Interrupted> {
+        let url = || place.shown();
+        let mut request = Request::new(Method::GET, place.url().clone());
         if received.bytes > 0 {
-            request = request.header(RANGE, format!("bytes={}-", received.bytes));
+            let range = HeaderValue::from_str(&format!("bytes={}-", received.bytes));
+            request.headers_mut().insert(RANGE, range.map_err(|_| HttpError::BadSource(url()))?);
             if let Some(validator) = &received.validator {
-                request = request.header(IF_RANGE, validator.clone());
+                request.headers_mut().insert(IF_RANGE, validator.clone());
             }
         }
-        let unreachable = |error: reqwest::Error| {
-            let error = HttpError::Unreachable { url: shown(url), reason: innermost(&error) };
+        let unreachable = |error: reqwest_middleware::Error| {
+            let error = HttpError::Unreachable { url: url(), reason: innermost(&error) };
             Interrupted::Retry(error, None)
         };
-        let mut response = request.send().await.map_err(unreachable)?;
+        let mut response = self.client.ask(place, request).await.map_err(unreachable)?;
         let status = response.status();
         if status == StatusCode::PARTIAL_CONTENT && starts_at(response.headers()) == Some(received.bytes) {
             // The rest follows.
         } else if status == StatusCode::OK {
             received.restart()?;
         } else {
-            return Err(self.refused(url, &response, received));
+            return Err(self.refused(url(), &response, received));
         }
         received.validator = strong_validator(response.headers());
         if let (Some(expected), Some(rest)) = (self.expected.size, response.content_length())
             && received.bytes + rest != expected
         {
             let actual = received.bytes + rest;
-            return Err(HttpError::WrongSize { url: shown(url), expected, actual }.into());
+            return Err(HttpError::WrongSize { url: url(), expected, actual }.into());
         }
         let cut = |received: &Received<'_>, reason: String| {
             let expected = self.expected.size;
-            Interrupted::Retry(HttpError::Cut { url: shown(url), received: received.bytes, expected, reason }, None)
+            Interrupted::Retry(HttpError::Cut { url: url(), received: received.bytes, expected, reason }, None)
         };
         loop {
             match response.chunk().await {
@@ -185,15 +207,15 @@ impl Download<'_> {
                 Ok(None) if self.expected.size.is_some_and(|size| received.bytes < size) => {
                     return Err(cut(received, "the connection ended".to_owned()));
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(self.verify(received)?),
                 Err(error) => return Err(cut(received, innermost(&error))),
             }
         }
     }
 
-    fn refused(&self, url: &Url, response: &reqwest::Response, received: &mut Received<'_>) -> Interrupted {
+    fn refused(&self, url: String, response: &reqwest::Response, received: &mut Received<'_>) -> Interrupted {
         let status = response.status();
-        let error = HttpError::Status { url: shown(url), status: status.as_u16() };
+        let error = HttpError::Status { url, status: status.as_u16() };
         let asked_for_rest = matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
         if asked_for_rest {
             return match received.restart() {
@@ -201,11 +223,9 @@ impl Download<'_> {
                 Err(error) => Interrupted::Fatal(error),
             };
         }
-        let transient = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY);
-        match transient {
-            true => Interrupted::Retry(error, retry_after(response.headers())),
-            false => Interrupted::Fatal(error),
+        match retry::is_transient(status) {
+            true => Interrupted::Retry(error, retry::retry_after(response.headers())),
+            false => Interrupted::Refused(error),
         }
     }
 
@@ -214,7 +234,7 @@ impl Download<'_> {
         let actual = received.bytes + bytes.len() as u64;
         let most = self.expected.size.unwrap_or(SIZE_LIMIT);
         if actual > most {
-            return Err(HttpError::WrongSize { url: self.source.shown(), expected: most, actual });
+            return Err(HttpError::WrongSize { url: received.from.clone(), expected: most, actual });
         }
         let written = received.pending.file().write_all(bytes);
         written.map_err(|source| HttpError::Write(received.pending.error(source)))?;
@@ -231,14 +251,14 @@ impl Download<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(HttpError::Stopped) } else { Ok(()) }
     }
 
-    fn verify(&self, received: Received<'_>) -> Result<(), HttpError> {
-        let (url, size) = (self.source.shown(), received.bytes);
+    fn verify(&self, received: &Received<'_>) -> Result<(), HttpError> {
+        let (url, size) = (received.from.clone(), received.bytes);
         if let Some(expected) = self.expected.size
             && expected != size
         {
             return Err(HttpError::WrongSize { url, expected, actual: size });
         }
-        let (expected, actual) = (self.expected.sha256, Digest(received.hasher.finalize().into()));
+        let (expected, actual) = (self.expected.sha256, Digest(received.hasher.clone().finalize().into()));
         if expected != actual {
             return Err(HttpError::WrongDigest { url, expected, actual, size });
         }
@@ -249,6 +269,8 @@ impl Download<'_> {
 /// What has arrived so far.
 struct Received<'a> {
     pending: &'a mut Pending,
+    /// Where from, as it may be shown.
+    from: String,
     hasher: Sha256,
     bytes: u64,
     reported: u64,
@@ -277,11 +299,6 @@ fn starts_at(headers: &HeaderMap) -> Option<u64> {
 /// Weak validators must not be used to resume (RFC 9110, 13.1.5).
 fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
-}
-
-/// Seconds only: dates would bring the clock in, and no file server sends them.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    Some(Duration::from_secs(headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?))
 }
 
 #[cfg(test)]

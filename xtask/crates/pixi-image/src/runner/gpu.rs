@@ -5,6 +5,8 @@
 //! are, and no cache of its dynamic linker has to be rebuilt.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,7 +34,9 @@ const DRIVER_LIBRARIES: [&str; 10] = [
 /// Tools of the container toolkit, which look like the driver's.
 const NOT_DRIVER: &str = "libnvidia-container";
 const PROGRAMS: [&str; 3] = ["nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control"];
-const PROGRAM_PLACES: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/opt/bin", "/usr/lib/wsl/lib"];
+/// The second-to-last is where drivers of cloud machines are mounted, the last is Windows' subsystem for Linux.
+const PROGRAM_PLACES: [&str; 5] =
+    ["/usr/bin", "/usr/local/bin", "/opt/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib"];
 
 /// What is brought into a container for its GPUs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,12 +80,18 @@ pub fn find(cdi_directories: &[PathBuf], progress: &dyn Progress) -> Option<Gpu>
         );
     }
     let binds = PROGRAMS.iter().filter_map(|program| {
-        let source = PROGRAM_PLACES.iter().map(|place| Path::new(place).join(program)).find(|path| path.is_file())?;
+        let source = PROGRAM_PLACES.iter().map(|place| Path::new(place).join(program)).find(|path| is_elf(path))?;
         let destination = Path::new("/usr/bin").join(program);
         Some(Bind { source, destination, read_only: true, need: Need::Wanted })
     });
     let origin = "the host's library cache".to_owned();
     Some(Gpu { origin, libraries, binds: binds.collect(), ..Gpu::default() })
+}
+
+/// Whether it is a program itself: a script in its place starts what only the host has.
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
 /// Picks the driver's libraries for `architecture` out of what `ldconfig -p` prints; the first of each name counts.
@@ -107,6 +117,15 @@ fn driver_libraries(listing: &str, architecture: &str) -> Vec<(OsString, PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_of_the_driver_is_no_script() {
+        assert!(is_elf(&std::env::current_exe().unwrap()));
+        let script = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(script.path(), "#!/bin/sh\nexec /usr/local/nvidia/bin/nvidia-smi \"$@\"\n").unwrap();
+        assert!(!is_elf(script.path()));
+        assert!(!is_elf(Path::new("/nonexistent/nvidia-smi")));
+    }
 
     #[test]
     fn the_drivers_libraries_are_picked_for_the_architecture() {

@@ -4,7 +4,7 @@
 //! `..` leads above it. The kernel's `openat2(RESOLVE_IN_ROOT)` says the same, but needs Linux 5.6 and a permissive
 //! seccomp filter; nothing else changes these trees while they are walked, so walking by hand is as safe.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -122,6 +122,12 @@ impl Root {
             return Err(io::Error::other(format!("is larger than {limit} bytes")));
         }
         Ok(bytes)
+    }
+
+    /// The names of what is in the directory at `path`, in no order.
+    pub fn names(&self, path: impl AsRef<[u8]>) -> io::Result<Vec<OsString>> {
+        let found = self.resolve(path)?;
+        std::fs::read_dir(by_descriptor(&found))?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
     fn walk(&self, path: &[u8], make: bool) -> io::Result<OwnedFd> {

@@ -6,19 +6,33 @@ use rattler_conda_types::{RepoDataRecord, Subdir};
 use super::*;
 use crate::activation::rootfs::{NoFiles, Rootfs, environment_of, shellcheck};
 use crate::activation::{ActivationInput, HAND_BACK_PATH, Script};
-use crate::model::{Digest, LockedPackage, Prefix};
+use crate::model::{CondaPackage, Digest, LockedPackage, Prefix, Wheel};
 
 const PREFIX: &str = "/app/.pixi/envs/gpu";
 const SCRIPT: &str = "app/.pixi/envs/gpu/etc/conda/activate.d/script.sh";
 
+/// A conda package, or with `pypi/` before its name a wheel.
 fn package(name: &str) -> LockedPackage {
+    if let Some(name) = name.strip_prefix("pypi/") {
+        let file_name = format!("{name}-1.0-py3-none-any.whl");
+        return Wheel {
+            name: name.to_owned(),
+            version: "1.0".to_owned(),
+            url: format!("https://example.invalid/{file_name}").parse().unwrap(),
+            file_name,
+            index: None,
+            direct: false,
+            sha256: Digest::of(name.as_bytes()),
+        }
+        .into();
+    }
     let record: RepoDataRecord = serde_json::from_value(json!({
         "name": name, "version": "1.0", "build": "0", "build_number": 0, "subdir": "linux-64", "depends": [],
         "fn": format!("{name}-1.0-0.conda"), "url": format!("https://example.invalid/linux-64/{name}-1.0-0.conda"),
         "channel": "https://example.invalid/",
     }))
     .unwrap();
-    LockedPackage { record, sha256: Digest::of(name.as_bytes()) }
+    CondaPackage { record, sha256: Digest::of(name.as_bytes()) }.into()
 }
 
 fn environment(packages: &[&str]) -> Environment {
@@ -27,6 +41,8 @@ fn environment(packages: &[&str]) -> Environment {
         subdir: Subdir::Linux64,
         platform: "p1".to_owned(),
         cuda: None,
+        virtual_packages: Vec::new(),
+        lock_hash: None,
         packages: packages.iter().map(|name| package(name)).collect(),
     }
 }
@@ -85,8 +101,10 @@ fn image(packages: &[&str]) -> Option<Rootfs> {
     unpack(&metadata.entries(0), root.path());
     root.write(SCRIPT, 0o644, "words=(a b); export FROM_SCRIPT=${words[1]}\n");
     root.write(ENTRYPOINT_PATH, 0o755, activation.entrypoint().unwrap().content);
-    root.write(&format!("{PREFIX}/bin/python"), 0o755, "#!/bin/sh\nexit \"${PYTHON_ANSWER:-0}\"\n");
-    for name in packages {
+    let python =
+        "#!/bin/sh\ncase $* in *metadata*) exit \"${WHEELS_ANSWER:-0}\" ;; esac\nexit \"${PYTHON_ANSWER:-0}\"\n";
+    root.write(&format!("{PREFIX}/bin/python"), 0o755, python);
+    for name in packages.iter().filter(|name| !name.starts_with("pypi/")) {
         root.write(&format!("{PREFIX}/conda-meta/{name}-1.0-0.json"), 0o644, "{}");
     }
     Some(root)
@@ -226,6 +244,19 @@ fn the_test_passes_in_silence_and_fails_with_the_reason() {
 }
 
 #[test]
+fn the_test_asks_python_for_packages_from_pypi() {
+    let Some(root) = image(&["python", "pypi/rich", "pypi/numpy"]) else { return };
+    let path = ("PATH", "/usr/bin:/bin");
+    let output = root.run(&["/.test"], &[path]);
+    assert_eq!((both(&output).as_str(), output.status.code()), ("", Some(0)));
+    let output = root.run(&["/.test"], &[path, ("WHEELS_ANSWER", "1")]);
+    assert_eq!(
+        (both(&output).as_str(), output.status.code()),
+        ("test failed: not all of 2 packages from PyPI are installed\n", Some(1))
+    );
+}
+
+#[test]
 fn an_environment_without_packages_or_python_passes_its_test() {
     let Some(root) = image(&[]) else { return };
     let output = root.run(&["/.test"], &[("PATH", "/bin"), ("PYTHON_ANSWER", "1")]);
@@ -263,7 +294,7 @@ fn the_skeleton_has_the_places_that_runtimes_mount_over() {
 #[test]
 fn every_script_is_clean_by_shellcheck() {
     for (shell, dialect) in [(bash(), "bash"), (Some(Shell::Posix("/bin/sh".to_owned())), "sh")] {
-        let environment = environment(&["python"]);
+        let environment = environment(&["python", "pypi/rich"]);
         let activation = activation(&environment, shell, &[]);
         let metadata = Metadata { environment: &environment, activation: &activation, labels: &labels(), base: None };
         for (entry, content) in metadata.entries(0) {

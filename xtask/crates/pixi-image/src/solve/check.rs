@@ -17,6 +17,7 @@ use crate::manifest::{
     self, Manifest, ManifestEnvironment, ManifestError, Requirement, Target, Unsupported, WheelRequirement, is_default,
     normalized,
 };
+use crate::secrets;
 
 /// Something about an environment of the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,11 +175,12 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
 
 /// What holds for all platforms of an environment.
 fn check_settings(environment: &ManifestEnvironment, locked: Environment<'_>, unmet: &mut Vec<Remark>) {
-    // Old locks have names where newer ones have addresses.
+    // A lock names channels without their passwords; an old one may say `conda-forge`.
     let config = ChannelConfig::default_with_root_dir(PathBuf::from("/"));
     let address = |text: &str| {
-        let channel = Channel::from_str(text, &config).map(|channel| channel.base_url.to_string());
-        channel.unwrap_or_else(|_| text.to_owned()).trim_end_matches('/').to_owned()
+        let url = Channel::from_str(text, &config).map(|channel| channel.base_url.url().clone());
+        let url = url.map_or_else(|_| text.to_owned(), |url| secrets::without_credentials(&url).into());
+        url.trim_end_matches('/').to_owned()
     };
     let expected: Vec<_> = environment.channels.iter().map(|channel| address(channel.base_url.as_str())).collect();
     let found: Vec<_> = locked.channels().iter().map(|channel| address(&channel.url)).collect();
@@ -368,7 +370,8 @@ fn is_named(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
 fn fits(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
     let of_channel = match (&spec.channel, &record.channel) {
         (Some(wanted), Some(channel)) => {
-            channel.trim_end_matches('/') == wanted.base_url.as_str().trim_end_matches('/')
+            let wanted = secrets::without_credentials(wanted.base_url.url());
+            channel.trim_end_matches('/') == wanted.as_str().trim_end_matches('/')
         }
         _ => true,
     };

@@ -4,15 +4,17 @@
 #[cfg(all(test, unix))]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rattler_conda_types::{MatchSpec, ParseStrictness};
 use serde_json::json;
 
 use crate::activation::Entrypoint;
 use crate::entry::{BadPath, Entry, EntryKind, EntrySink, ImagePath, Mode};
-use crate::model::{Environment, PIXI_VERSION, Prefix};
+use crate::model::{Environment, LockedPackage, PIXI_VERSION, Prefix};
 
 /// Where the application's files go.
 const APPLICATION: &str = "app/src";
@@ -92,6 +94,35 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// By what pixi knows an environment of its own: what it was made of, and which machines may run it.
+fn marker(environment: &Environment) -> serde_json::Value {
+    let mut marker = json!({
+        "manifest_path": "/app/pixi.toml",
+        "environment_name": environment.name,
+        "pixi_version": PIXI_VERSION,
+        "environment_lock_file_hash": environment.lock_hash.as_deref().unwrap_or(UNKNOWN_HASH),
+    });
+    if environment.lock_hash.is_some() {
+        let subdir = environment.subdir.as_str();
+        marker["resolved_platform"] = json!({ "subdir": subdir, "virtual_packages": environment.virtual_packages });
+        let needed = virtual_packages_needed(environment);
+        marker["minimum_supported_platform"] = if needed.is_empty() {
+            json!({ "subdir": subdir })
+        } else {
+            json!({ "subdir": subdir, "requirements": needed })
+        };
+    }
+    marker
+}
+
+/// What the packages ask of the machine.
+fn virtual_packages_needed(environment: &Environment) -> BTreeSet<String> {
+    let conda = environment.packages.iter().filter_map(LockedPackage::conda);
+    let depends = conda.flat_map(|package| &package.record.package_record.depends);
+    let needed = depends.filter(|spec| spec.starts_with("__"));
+    needed.filter_map(|spec| Some(MatchSpec::from_str(spec, ParseStrictness::Lenient).ok()?.to_string())).collect()
 }
 
 fn read_hint(error: &io::Error) -> &'static str {
@@ -194,13 +225,7 @@ impl Listing {
         }
         self.bytes("app/.pixi/.gitignore", Mode::FILE, "*\n!config.toml\n")?;
         self.bytes("app/.pixi/.condapackageignore", Mode::FILE, ".pixi\n!.pixi/config.toml\n")?;
-        let marker = json!({
-            "manifest_path": "/app/pixi.toml",
-            "environment_name": input.environment.name,
-            "pixi_version": PIXI_VERSION,
-            "environment_lock_file_hash": UNKNOWN_HASH,
-        });
-        self.bytes(&format!("{records}/pixi"), Mode::FILE, format!("{marker:#}"))?;
+        self.bytes(&format!("{records}/pixi"), Mode::FILE, format!("{:#}", marker(input.environment)))?;
         self.bytes(&format!("{records}/pixi_env_prefix"), Mode::FILE, format!("/{records}"))?;
         self.bytes(&format!("{records}/history"), Mode::FILE, "# `conda run --prefix` asks for this file\n")
     }

@@ -22,16 +22,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::entry::{BadPath, ImagePath};
+use crate::source::placement::{Conflict, GENERATED_MTIME};
 use crate::source::prefix::PrefixTooLong;
 
 pub use index::{IndexedPath, Kind, PackageIndex, Placeholder, read_index};
-pub use places::InstalledPath;
 pub use record::record_path;
-pub use stream::{Placement, stream};
-
-/// The time of what is generated and of every directory: 1980-01-01 UTC, the earliest that zip archives, and tools that
-/// make them out of an image, can express.
-pub const GENERATED_MTIME: u32 = 315_532_800;
+pub use stream::stream;
 
 /// The most bytes that an archive may unpack to.
 pub const MAX_UNPACKED: u64 = 64 << 30;
@@ -191,6 +187,15 @@ pub enum Problem {
     /// What takes the entries failed.
     #[error("its files cannot be written to the image: {0}")]
     Sink(io::Error),
+}
+
+impl From<Conflict> for Problem {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::SamePlace(path) => Self::SamePlace(path),
+            Conflict::Below { path, above } => Self::Below { path, above },
+        }
+    }
 }
 
 /// The way out, where the archive itself is at fault.

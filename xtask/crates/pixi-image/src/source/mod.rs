@@ -3,5 +3,8 @@
 pub mod app;
 pub mod base;
 pub mod conda;
+pub mod package;
+pub mod placement;
 pub mod prefix;
 pub mod python;
+pub mod wheel;

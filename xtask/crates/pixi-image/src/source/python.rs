@@ -1,4 +1,4 @@
-//! Where noarch python packages and their entry points go.
+//! Where noarch python packages, their entry points, and wheels go.
 
 use rattler_conda_types::package::EntryPoint;
 
@@ -8,7 +8,7 @@ use crate::model::{Environment, Prefix};
 /// The longest `#!` line that Linux reads in full, less the `#!`.
 const LONGEST_INTERPRETER: usize = 127 - 2;
 
-/// The python of an environment: what noarch python packages, which fit any version, are installed for.
+/// The python of an environment: what noarch python packages, which fit any version, and wheels are installed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Python {
     /// The 3 of python 3.12.
@@ -43,7 +43,7 @@ pub enum PythonError {
 impl Python {
     /// The python of `environment`; none where no package is called `python`.
     pub fn of(environment: &Environment) -> Option<Result<Self, PythonError>> {
-        let python = environment.packages.iter().find(|package| package.name() == "python")?;
+        let python = environment.python()?;
         let record = &python.record.package_record;
         let version = record.version.to_string();
         let Some((major, minor)) = record.version.version().as_major_minor() else {
@@ -105,8 +105,16 @@ impl Python {
         .into_bytes()
     }
 
+    /// Where headers go, relative to the environment. Free-threaded builds have their own, as they have their own modules.
+    pub fn include_dir(&self) -> Result<ImagePath, BadPath> {
+        let named = self.site_packages.parent();
+        let named = named.as_ref().map(ImagePath::file_name).filter(|name| name.starts_with(b"python"));
+        let usual = format!("python{}.{}", self.major, self.minor);
+        ImagePath::new([b"include/", named.unwrap_or(usual.as_bytes())].concat())
+    }
+
     /// The `#!` line that runs the interpreter; through `sh` where the kernel would not read the path in full.
-    fn shebang(&self, prefix: &Prefix) -> String {
+    pub fn shebang(&self, prefix: &Prefix) -> String {
         let interpreter = format!("{}/{}", prefix.as_str(), self.interpreter);
         if interpreter.len() > LONGEST_INTERPRETER || interpreter.contains(' ') {
             format!("#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\" #'''")
@@ -122,7 +130,7 @@ mod tests {
     use rattler_conda_types::{PackageRecord, RepoDataRecord, Subdir, Version};
 
     use super::*;
-    use crate::model::{Digest, LockedPackage};
+    use crate::model::{CondaPackage, Digest};
 
     fn environment(name: &str, version: &str, site_packages: Option<&str>) -> Environment {
         let version: Version = version.parse().unwrap();
@@ -139,7 +147,9 @@ mod tests {
             subdir: Subdir::Linux64,
             platform: "linux-64".to_owned(),
             cuda: None,
-            packages: vec![LockedPackage { record, sha256: Digest([0; 32]) }],
+            virtual_packages: Vec::new(),
+            lock_hash: None,
+            packages: vec![CondaPackage { record, sha256: Digest([0; 32]) }.into()],
         }
     }
 

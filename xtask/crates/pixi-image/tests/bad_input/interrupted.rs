@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine::without_nameless_files;
+use crate::machine::{with_usual_signals, without_nameless_files};
 use crate::noise;
 use crate::packages::{Format, Member, Package};
 use crate::web::Answer;
@@ -37,6 +37,7 @@ fn slow() -> Workspace {
 
 /// Starts the command and sends it a signal at a moment. True if that ended it.
 fn interrupt(command: &mut Command, moment: (&str, u64), signal: Signal) -> bool {
+    with_usual_signals(command);
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut said = String::new();

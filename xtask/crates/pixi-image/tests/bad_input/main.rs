@@ -10,12 +10,16 @@ mod packages;
 #[allow(dead_code)]
 #[path = "../support/web.rs"]
 mod web;
+#[allow(dead_code)]
+#[path = "../support/wheels.rs"]
+mod wheels;
 #[path = "../support/workspace.rs"]
 mod workspace;
 
 mod base_image;
 mod cache;
 mod hostile_packages;
+mod hostile_wheels;
 mod interrupted;
 mod manifest_and_lock;
 mod places;

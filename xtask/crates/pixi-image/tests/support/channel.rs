@@ -45,31 +45,51 @@ impl Channel {
         self
     }
 
+    /// With something else said about a package.
+    pub fn with(mut self, path: &str, key: &str, value: Value) -> Self {
+        let (subdir, file) = path.split_once('/').unwrap();
+        self.subdirs.get_mut(subdir).unwrap().get_mut(file).unwrap()[key] = value;
+        self
+    }
+
+    /// With other bytes of an archive than its name would have.
+    pub fn with_bytes(mut self, path: &str, bytes: &[u8]) -> Self {
+        self = self.with(path, "sha256", json!(Digest::of(bytes).hex())).with(path, "size", json!(bytes.len()));
+        self.archives.insert(path.to_owned(), bytes.to_vec());
+        self
+    }
+
     /// Serves it below `/channel/`.
     pub fn serve(&self, web: &Web) {
         self.serve_at(web, "/channel");
     }
 
     /// Serves it below a path.
-    pub fn serve_at(&self, web: &Web, path: &str) {
-        web.set(&format!("{path}/noarch/repodata.json"), vec![Answer::Bytes(self.repodata("noarch"))]);
-        for subdir in self.subdirs.keys() {
-            web.set(&format!("{path}/{subdir}/repodata.json"), vec![Answer::Bytes(self.repodata(subdir))]);
-        }
-        for (file, bytes) in &self.archives {
-            web.set(&format!("{path}/{file}"), vec![Answer::Bytes(bytes.clone())]);
+    pub fn serve_at(&self, web: &Web, root: &str) {
+        self.serve_as(web, root, |answer| answer);
+    }
+
+    /// The same, with each answer changed.
+    pub fn serve_as(&self, web: &Web, root: &str, change: impl Fn(Answer) -> Answer) {
+        for (path, bytes) in self.files() {
+            web.set(&format!("{root}/{path}"), vec![change(Answer::Bytes(bytes))]);
         }
     }
 
     /// Writes it into a directory.
     pub fn write(&self, directory: &Path) {
-        for subdir in self.subdirs.keys().map(String::as_str).chain(["noarch"]) {
-            std::fs::create_dir_all(directory.join(subdir)).unwrap();
-            std::fs::write(directory.join(subdir).join("repodata.json"), self.repodata(subdir)).unwrap();
+        for (path, bytes) in self.files() {
+            let place = directory.join(path);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(place, bytes).unwrap();
         }
-        for (file, bytes) in &self.archives {
-            std::fs::write(directory.join(file), bytes).unwrap();
-        }
+    }
+
+    /// All files, by their path within the channel.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let subdirs = self.subdirs.keys().map(String::as_str).chain(["noarch"]);
+        let repodata = subdirs.map(|subdir| (format!("{subdir}/repodata.json"), self.repodata(subdir)));
+        repodata.chain(self.archives.clone()).collect()
     }
 
     pub fn repodata(&self, subdir: &str) -> Vec<u8> {
@@ -78,6 +98,30 @@ impl Channel {
         json!({"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages, "repodata_version": 1})
             .to_string()
             .into_bytes()
+    }
+
+    /// The same as shards: an index of them for each subdir, and one for each name (CEP 16).
+    pub fn shards(&self) -> BTreeMap<String, Vec<u8>> {
+        let pack = |value: &Value| zstd::encode_all(rmp_serde::to_vec_named(value).unwrap().as_slice(), 1).unwrap();
+        let mut files = BTreeMap::new();
+        let empty = ("noarch".to_owned(), BTreeMap::new());
+        for (subdir, packages) in [empty].into_iter().chain(self.subdirs.clone()) {
+            let mut by_name: BTreeMap<String, serde_json::Map<String, Value>> = BTreeMap::new();
+            for (file, record) in packages {
+                by_name.entry(record["name"].as_str().unwrap().to_owned()).or_default().insert(file, record);
+            }
+            let mut index = serde_json::Map::new();
+            for (name, packages) in by_name {
+                let shard = pack(&json!({"packages": {}, "packages.conda": packages}));
+                let digest = Digest::of(&shard).hex();
+                index.insert(name, json!(digest));
+                files.insert(format!("{subdir}/shards/{digest}.msgpack.zst"), shard);
+            }
+            let info = json!({"subdir": subdir, "base_url": "./", "shards_base_url": "./shards/"});
+            files
+                .insert(format!("{subdir}/repodata_shards.msgpack.zst"), pack(&json!({"info": info, "shards": index})));
+        }
+        files
     }
 
     /// The packages that the exercise needs.

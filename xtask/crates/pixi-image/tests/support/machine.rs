@@ -99,6 +99,23 @@ fn take_over(outer: &mut Command, command: &Command) {
     }
 }
 
+/// Gives signals their usual effect on the command's process: whoever runs the tests in the background, or by nohup, has them
+/// ignore some.
+pub fn with_usual_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+            // SAFETY: the numbers are valid, and no handler is installed.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes a few system calls and allocates nothing.
+    unsafe { command.pre_exec(reset) };
+}
+
 /// Makes the command's process believe that no file system has files without names, as NFS and FUSE have none.
 pub fn without_nameless_files(command: &mut Command) {
     use std::os::unix::process::CommandExt;

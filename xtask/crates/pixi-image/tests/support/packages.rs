@@ -6,7 +6,7 @@ use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use pixi_image::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode};
-use pixi_image::model::{Digest, LockedPackage};
+use pixi_image::model::{CondaPackage, Digest};
 use rattler_conda_types::compression_level::CompressionLevel;
 use rattler_conda_types::package::FileMode;
 use rattler_conda_types::{NoArchType, PackageRecord, RepoDataRecord, Version};
@@ -83,6 +83,8 @@ pub struct Package {
     pub name: String,
     pub version: String,
     pub noarch: Option<&'static str>,
+    /// For what it is made, unless for all.
+    pub subdir: &'static str,
     pub depends: Vec<String>,
     pub entry_points: Vec<&'static str>,
     pub members: Vec<Member>,
@@ -97,7 +99,7 @@ pub struct Package {
 /// A package on the disk.
 pub struct Built {
     pub archive: PathBuf,
-    pub locked: LockedPackage,
+    pub locked: CondaPackage,
 }
 
 impl Package {
@@ -106,6 +108,7 @@ impl Package {
             name: name.to_owned(),
             version: "1.2.3".to_owned(),
             noarch: None,
+            subdir: "linux-64",
             depends: Vec::new(),
             entry_points: Vec::new(),
             members: members.into(),
@@ -121,6 +124,10 @@ impl Package {
 
     pub fn noarch(self, kind: &'static str) -> Self {
         Self { noarch: Some(kind), ..self }
+    }
+
+    pub fn made_for(self, subdir: &'static str) -> Self {
+        Self { subdir, ..self }
     }
 
     pub fn depends(self, names: &[&str]) -> Self {
@@ -156,14 +163,14 @@ impl Package {
     }
 
     /// The package as a lock would describe it.
-    pub fn locked(&self, archive: &Path, bytes: &[u8]) -> LockedPackage {
+    pub fn locked(&self, archive: &Path, bytes: &[u8]) -> CondaPackage {
         let version: Version = self.version.parse().unwrap();
         let mut package_record = PackageRecord::new(self.name.parse().unwrap(), version, "h0_0".parse().unwrap());
         let sha256 = Digest::of(bytes);
         package_record.depends = self.depends.clone();
         package_record.sha256 = Some(sha256.0.into());
         package_record.size = Some(bytes.len() as u64);
-        package_record.subdir = if self.noarch.is_some() { "noarch" } else { "linux-64" }.to_owned();
+        package_record.subdir = if self.noarch.is_some() { "noarch" } else { self.subdir }.to_owned();
         package_record.noarch = match self.noarch {
             Some("python") => NoArchType::python(),
             Some(_) => NoArchType::generic(),
@@ -175,14 +182,14 @@ impl Package {
             url: url::Url::from_file_path(archive).unwrap(),
             channel: Some("https://example.invalid/channel".to_owned()),
         };
-        LockedPackage { record, sha256 }
+        CondaPackage { record, sha256 }
     }
 
     /// The files of `info/`.
     pub fn info(&self) -> Vec<Member> {
         let mut index = json!({
             "name": self.name, "version": self.version, "build": "h0_0", "build_number": 0, "depends": self.depends,
-            "subdir": if self.noarch.is_some() { "noarch" } else { "linux-64" },
+            "subdir": if self.noarch.is_some() { "noarch" } else { self.subdir },
         });
         if let Some(noarch) = self.noarch {
             index["noarch"] = json!(noarch);

@@ -1,6 +1,6 @@
 //! A workspace of made-up packages, a channel that serves them, and the command under test with everything around it watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,13 @@ impl Shelf {
         let subdir = record["subdir"].as_str().unwrap().to_owned();
         self.archives.insert(format!("{subdir}/{file}"), bytes);
         self.records.entry(subdir).or_default().insert(file, record);
+    }
+
+    /// What its packages are made for.
+    fn platforms(&self) -> Vec<&str> {
+        let made_for: Vec<&str> =
+            self.records.keys().map(String::as_str).filter(|subdir| *subdir != "noarch").collect();
+        if made_for.is_empty() { vec!["linux-64"] } else { made_for }
     }
 
     fn repodata(&self, subdir: &str) -> Vec<u8> {
@@ -85,10 +92,12 @@ impl Workspace {
         workspace.write("app/main.py", b"print('hello')\n");
         workspace.serve();
         let wanted = |file: &String| format!("{} = \"*\"\n", file.rsplitn(3, '-').nth(2).unwrap());
-        let wanted: String = workspace.shelf.records.values().flat_map(BTreeMap::keys).map(wanted).collect();
+        let wanted: BTreeSet<String> = workspace.shelf.records.values().flat_map(BTreeMap::keys).map(wanted).collect();
+        let wanted: String = wanted.into_iter().collect();
+        let platforms = workspace.shelf.platforms();
         let url = workspace.web.url("/channel");
         let manifest = format!(
-            "[workspace]\nname = \"w\"\nchannels = [\"{url}\"]\nplatforms = [\"linux-64\"]\n\n[dependencies]\n{wanted}"
+            "[workspace]\nname = \"w\"\nchannels = [\"{url}\"]\nplatforms = {platforms:?}\n\n[dependencies]\n{wanted}"
         );
         workspace.write("pixi.toml", manifest.as_bytes());
         succeeds(&mut workspace.lock());
@@ -96,7 +105,7 @@ impl Workspace {
     }
 
     pub fn serve(&self) {
-        for subdir in ["linux-64", "noarch"] {
+        for subdir in self.shelf.platforms().into_iter().chain(["noarch"]) {
             self.web.set(&format!("/channel/{subdir}/repodata.json"), vec![Answer::Bytes(self.shelf.repodata(subdir))]);
         }
         for (path, bytes) in &self.shelf.archives {

@@ -53,18 +53,18 @@ impl List {
 }
 
 fn row(package: &LockedPackage) -> [String; 6] {
-    let record = &package.record.package_record;
-    let source = match &package.record.channel {
-        Some(channel) => channel.clone(),
-        None => http::shown(&package.record.url),
-    };
+    let conda = package.conda().map(|package| &package.record);
+    let index = package.wheel().and_then(|wheel| wheel.index.as_ref()).map(http::shown);
+    let source = conda.and_then(|record| record.channel.clone()).or(index);
+    // Pixi writes the names of wheels as their metadata's directories have them.
+    let name = if conda.is_some() { package.name().to_owned() } else { package.name().replace('-', "_") };
     [
-        package.name().to_owned(),
-        record.version.to_string(),
-        record.build.as_str().to_owned(),
+        name,
+        package.version(),
+        conda.map(|record| record.package_record.build.as_str().to_owned()).unwrap_or_default(),
         package.size().map(human).unwrap_or_default(),
-        "conda".to_owned(),
-        source,
+        package.kind().to_owned(),
+        source.unwrap_or_else(|| http::shown(package.url())),
     ]
 }
 

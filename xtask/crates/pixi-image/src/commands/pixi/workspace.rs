@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use pixi_image::config::Config;
 use pixi_image::install::{self, Request};
 use pixi_image::manifest::{self, Manifest, ManifestEnvironment, Target};
 use pixi_image::model::Environment;
@@ -140,7 +141,9 @@ impl Workspace {
                 );
             }
         }
-        let options = solve::Options { cache: store.root(), offline: false, now: Timestamp::now() };
+        let config = Config::load(Some(&self.root))?;
+        let now = Timestamp::now();
+        let options = solve::Options { cache: store.root(), offline: false, config: &config, now };
         let text = solve::solve(&self.manifest, &options, &Lines)?;
         publish::write(&path, text.as_bytes(), 0o644)?;
         Ok(())
@@ -186,11 +189,13 @@ impl Workspace {
     pub fn install(&self, locked: &Locked, store: &Store) -> anyhow::Result<bool> {
         let virtual_packages: Vec<_> =
             locked.target.platform.virtual_packages.iter().map(|package| package.generic()).collect();
+        let config = Config::load(Some(&self.root))?;
         let request = Request {
             manifest: &self.manifest_path,
             environment: &locked.environment,
             virtual_packages: &virtual_packages,
             cache: store.root(),
+            config: &config,
         };
         Ok(install::install(&request, &Lines)?)
     }

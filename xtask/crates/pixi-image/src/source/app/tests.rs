@@ -1,9 +1,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use rattler_conda_types::Subdir;
+use rattler_conda_types::{PackageRecord, RepoDataRecord, Subdir, Version};
 
 use super::*;
 use crate::activation::ENTRYPOINT_PATH;
+use crate::model::{CondaPackage, Digest};
 
 /// Keeps everything, and checks that a file's content is as long as was said.
 #[derive(Default)]
@@ -46,14 +47,20 @@ impl Recorder {
     }
 }
 
-fn run(application: Option<&Path>, sink: &mut Recorder) -> Result<(), AppError> {
-    let environment = Environment {
+fn environment() -> Environment {
+    Environment {
         name: "gpu".to_owned(),
         subdir: Subdir::Linux64,
         platform: "p1".to_owned(),
         cuda: None,
+        virtual_packages: Vec::new(),
+        lock_hash: None,
         packages: Vec::new(),
-    };
+    }
+}
+
+fn run(application: Option<&Path>, sink: &mut Recorder) -> Result<(), AppError> {
+    let environment = environment();
     let entrypoint =
         Entrypoint { path: ENTRYPOINT_PATH, content: b"#!/bin/sh\n".to_vec(), oci: vec![ENTRYPOINT_PATH.to_owned()] };
     let input = AppInput {
@@ -143,6 +150,26 @@ fn pixi_finds_its_own_files() {
     assert_eq!(sink.text("app/.pixi/.gitignore"), "*\n!config.toml\n");
     assert_eq!(sink.text("app/pixi.lock"), "version: 7\n");
     assert!(!sink.listing().iter().any(|line| line.contains("app/src")));
+}
+
+#[test]
+fn an_environment_of_a_row_that_promises_something_is_told_as_pixi_tells_it() {
+    let mut record = PackageRecord::new("a".parse().unwrap(), Version::major(1), "0".parse().unwrap());
+    record.depends = ["__glibc >=2.17,<3.0.a0", "b", "__cuda"].map(str::to_owned).to_vec();
+    let record = RepoDataRecord {
+        package_record: record,
+        identifier: "a-1-0.conda".parse().unwrap(),
+        url: "https://example.invalid/linux-64/a-1-0.conda".parse().unwrap(),
+        channel: None,
+    };
+    let packages = vec![CondaPackage { record, sha256: Digest([0; 32]) }.into()];
+    let virtual_packages = vec!["__cuda=12".to_owned(), "__unix=0=0".to_owned()];
+    let told = marker(&Environment { virtual_packages, lock_hash: Some("5f".into()), packages, ..environment() });
+    assert_eq!(told["environment_lock_file_hash"], "5f");
+    let resolved = json!({"subdir": "linux-64", "virtual_packages": ["__cuda=12", "__unix=0=0"]});
+    assert_eq!(told["resolved_platform"], resolved);
+    let needed = json!({"subdir": "linux-64", "requirements": ["__cuda", "__glibc >=2.17,<3.0.a0"]});
+    assert_eq!(told["minimum_supported_platform"], needed);
 }
 
 #[test]

@@ -7,17 +7,9 @@ use rattler_conda_types::package::EntryPoint;
 
 use super::{CondaError, Kind, PackageIndex, Problem, record_path};
 use crate::entry::ImagePath;
-use crate::model::LockedPackage;
+use crate::model::CondaPackage;
+use crate::source::placement::{self, InstalledPath};
 use crate::source::python::Python;
-
-/// A path that a package takes in its environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstalledPath {
-    /// The path, relative to the environment.
-    pub path: ImagePath,
-    /// Whether it is an empty directory, which packages may share, unlike files and links.
-    pub directory: bool,
-}
 
 impl PackageIndex {
     /// Every path that `package` takes: its files where its python wants them, the commands of its entry points, its
@@ -26,7 +18,7 @@ impl PackageIndex {
     /// Paths that would clash within the package are refused here, before anything is written.
     pub fn installed_paths(
         &self,
-        package: &LockedPackage,
+        package: &CondaPackage,
         python: Option<&Python>,
     ) -> Result<Vec<InstalledPath>, CondaError> {
         let places = Places::new(self, package, python).map_err(|problem| CondaError {
@@ -35,10 +27,10 @@ impl PackageIndex {
             problem: problem.into(),
         })?;
         let files = self.paths.iter().zip(places.files).filter_map(|(listed, place)| {
-            Some(InstalledPath { path: place?, directory: listed.kind == Some(Kind::Directory) })
+            Some(InstalledPath { directory: listed.kind == Some(Kind::Directory), ..InstalledPath::file(place?) })
         });
         let commands = places.entry_points.into_keys();
-        let generated = commands.chain([places.record]).map(|path| InstalledPath { path, directory: false });
+        let generated = commands.chain([places.record]).map(InstalledPath::file);
         Ok(files.chain(generated).collect())
     }
 }
@@ -53,7 +45,7 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub fn new(index: &'a PackageIndex, package: &LockedPackage, python: Option<&Python>) -> Result<Self, Problem> {
+    pub fn new(index: &'a PackageIndex, package: &CondaPackage, python: Option<&Python>) -> Result<Self, Problem> {
         let record = &package.record.package_record;
         let same_version = index.version.parse::<Version>().is_ok_and(|version| record.version == version);
         if index.name != package.name() || !same_version || index.build != record.build.as_str() {
@@ -79,27 +71,11 @@ impl<'a> Places<'a> {
         Ok(places)
     }
 
-    /// Refuses two files in one place, and anything below a file or link: a sink that makes files on a disk would
-    /// follow it.
+    /// Refuses places that exclude each other.
     fn check(&self, index: &PackageIndex) -> Result<(), Problem> {
         let files = self.files.iter().zip(&index.paths);
         let files = files.filter_map(|(place, listed)| Some((place.as_ref()?, listed.kind == Some(Kind::Directory))));
         let generated = self.entry_points.keys().chain([&self.record]);
-        let mut taken = BTreeMap::new();
-        for (place, directory) in files.chain(generated.map(|place| (place, false))) {
-            if taken.insert(place, directory).is_some() {
-                return Err(Problem::SamePlace(place.clone()));
-            }
-        }
-        for place in taken.keys() {
-            let mut above = place.parent();
-            while let Some(path) = above {
-                if taken.get(&path) == Some(&false) {
-                    return Err(Problem::Below { path: (*place).clone(), above: path });
-                }
-                above = path.parent();
-            }
-        }
-        Ok(())
+        Ok(placement::check(files.chain(generated.map(|place| (place, false))))?)
     }
 }

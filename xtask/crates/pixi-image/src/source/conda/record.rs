@@ -7,10 +7,11 @@ use rattler_conda_types::prefix_record::{PathType, PathsEntry};
 
 use super::Problem;
 use crate::entry::ImagePath;
-use crate::model::{Digest, LockedPackage};
+use crate::model::{CondaPackage, Digest};
+use crate::secrets;
 
 /// Where the record of `package` goes, relative to the environment: `conda-meta/<name>-<version>-<build>.json`.
-pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
+pub fn record_path(package: &CondaPackage) -> Result<ImagePath, Problem> {
     let identity = package.identity();
     if identity.contains('/') {
         return Err(Problem::BadName);
@@ -19,10 +20,13 @@ pub fn record_path(package: &LockedPackage) -> Result<ImagePath, Problem> {
 }
 
 /// The record as rattler writes it, without what only holds for the machine that builds the image: the package cache it
-/// was linked from, and how.
-pub(super) fn record(package: &LockedPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
+/// was linked from, and how; and without a password of its channel.
+pub(super) fn record(package: &CondaPackage, mut paths: Vec<PathsEntry>) -> Result<Vec<u8>, Problem> {
     paths.sort_by(|a, b| a.relative_path.cmp(&b.relative_path));
-    let record = PrefixRecord::from_repodata_record(package.record.clone(), paths);
+    let mut source = package.record.clone();
+    source.url = secrets::without_credentials(&source.url);
+    source.channel = source.channel.map(secrets::channel_without_credentials);
+    let record = PrefixRecord::from_repodata_record(source, paths);
     serde_json::to_vec_pretty(&record).map_err(Problem::Record)
 }
 

@@ -1,11 +1,10 @@
 //! Decodes an archive once and pushes what it holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use rattler_conda_types::Subdir;
 use rattler_conda_types::package::FileMode;
 use rattler_conda_types::prefix_record::{PathType, PathsEntry};
 use sha2::Digest as _;
@@ -16,31 +15,18 @@ use super::places::Places;
 use super::record::{path_buf, paths_entry, record, sha256};
 use super::{CondaError, GENERATED_MTIME, IndexedPath, Kind, MAX_PATCHED, PackageIndex, Problem};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
-use crate::model::{Digest, LockedPackage, Prefix};
+use crate::model::{CondaPackage, Digest};
+use crate::source::placement::{Placement, WithParents};
 use crate::source::prefix::{replace_binary, replace_text};
-use crate::source::python::Python;
 
 /// What is copied at a time.
 const PIECE: usize = 128 << 10;
-
-/// Where a package goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Placement<'a> {
-    /// The environment's place in the image.
-    pub prefix: &'a Prefix,
-    /// The environment's python, which noarch python packages need.
-    pub python: Option<&'a Python>,
-    /// The environment's platform: the length of `#!` lines depends on it.
-    pub subdir: Subdir,
-    /// The new places of this package's paths that another package won; both relative to the environment.
-    pub moved: &'a BTreeMap<ImagePath, ImagePath>,
-}
 
 /// Pushes everything that `package` installs, each entry after its parent directories: listed directories, files in the
 /// order of the archive, entry points, the record. The entries are a function of the archive and the placement alone.
 pub fn stream(
     archive: &Path,
-    package: &LockedPackage,
+    package: &CondaPackage,
     index: &PackageIndex,
     placement: &Placement<'_>,
     sink: &mut dyn EntrySink,
@@ -82,26 +68,23 @@ struct Pushed {
 
 /// Pushes one package.
 struct Linker<'a> {
-    package: &'a LockedPackage,
+    package: &'a CondaPackage,
     index: &'a PackageIndex,
     placement: &'a Placement<'a>,
-    prefix: ImagePath,
     places: Places<'a>,
     states: Vec<State>,
     /// Every hard link of the archive, to the file at the end of the chain.
     hardlinks: BTreeMap<ImagePath, ImagePath>,
     /// Hard links for the second pass, by the file they lead to.
     deferred: BTreeMap<ImagePath, Vec<usize>>,
-    /// The image's directories pushed so far.
-    directories: BTreeSet<ImagePath>,
     records: Vec<PathsEntry>,
     piece: Vec<u8>,
-    sink: &'a mut dyn EntrySink,
+    sink: WithParents<'a>,
 }
 
 impl<'a> Linker<'a> {
     fn new(
-        package: &'a LockedPackage,
+        package: &'a CondaPackage,
         index: &'a PackageIndex,
         placement: &'a Placement<'a>,
         sink: &'a mut dyn EntrySink,
@@ -112,15 +95,13 @@ impl<'a> Linker<'a> {
             package,
             index,
             placement,
-            prefix: ImagePath::new(placement.prefix.relative())?,
             states: places.files.iter().map(state).collect(),
             places,
             hardlinks: BTreeMap::new(),
             deferred: BTreeMap::new(),
-            directories: BTreeSet::new(),
             records: Vec::new(),
             piece: vec![0; PIECE],
-            sink,
+            sink: WithParents::new(sink),
         })
     }
 
@@ -138,16 +119,16 @@ impl<'a> Linker<'a> {
         self.record_files();
         self.entry_points()?;
         let content = record(self.package, std::mem::take(&mut self.records))?;
-        let path = self.open_place(&self.places.record.clone())?;
-        push_file(self.sink, path, Mode::FILE, GENERATED_MTIME, &content).map_err(Problem::Sink)
+        let path = self.placement.image_path(&self.places.record)?;
+        push_file(&mut self.sink, path, Mode::FILE, GENERATED_MTIME, &content).map_err(Problem::Sink)
     }
 
     /// The archive need not hold them: an empty directory is all in its name.
     fn listed_directories(&mut self) -> Result<(), Problem> {
         for at in 0..self.index.paths.len() {
             if let (Some(Kind::Directory), Some(place)) = (self.index.paths[at].kind, self.places.files[at].clone()) {
-                let path = self.image_path(&place)?;
-                self.push_directory(path)?;
+                let path = self.placement.image_path(&place)?;
+                self.sink.directory(path).map_err(Problem::Sink)?;
                 self.states[at] = State::Pushed(Pushed {
                     kind: EntryKind::Directory,
                     mode: Mode::EXECUTABLE,
@@ -254,7 +235,7 @@ impl<'a> Linker<'a> {
                 EntryKind::Symlink { target } => self.push_symlink(at, target.clone(), pushed.mtime),
                 EntryKind::File { .. } if listed.placeholder == self.index.paths[to].placeholder => {
                     check_size(listed, pushed.archived)?;
-                    let target = self.image_path(place)?;
+                    let target = self.placement.image_path(place)?;
                     self.push(at, EntryKind::Hardlink { target }, pushed.mode, pushed.mtime)?;
                     let digest = pushed.digest.or(self.index.paths[to].sha256);
                     self.states[at] = State::Pushed(Pushed { digest, ..pushed });
@@ -309,39 +290,8 @@ impl<'a> Linker<'a> {
     /// Begins the entry of the listed path `at`.
     fn push(&mut self, at: usize, kind: EntryKind, mode: Mode, mtime: u32) -> Result<(), Problem> {
         let Some(place) = self.places.files[at].clone() else { return Ok(()) }; // superseded paths never come here
-        let path = self.open_place(&place)?;
+        let path = self.placement.image_path(&place)?;
         self.sink.entry(&Entry { path, kind, mode, mtime }).map_err(Problem::Sink)
-    }
-
-    /// The image path of a place in the environment, with its parent directories pushed.
-    fn open_place(&mut self, place: &ImagePath) -> Result<ImagePath, Problem> {
-        let path = self.image_path(place)?;
-        if let Some(parent) = path.parent() {
-            self.push_directory(parent)?;
-        }
-        Ok(path)
-    }
-
-    /// Where a place ends up in the image: moved, if another package won it.
-    fn image_path(&self, place: &ImagePath) -> Result<ImagePath, Problem> {
-        let place = self.placement.moved.get(place).unwrap_or(place);
-        Ok(ImagePath::new(self.prefix.join(place).as_bytes())?)
-    }
-
-    /// Pushes a directory and those above it, each once in this package: its entries become layers of their own.
-    fn push_directory(&mut self, path: ImagePath) -> Result<(), Problem> {
-        let mut missing = Vec::new();
-        let mut next = Some(path);
-        while let Some(path) = next.filter(|path| !self.directories.contains(path)) {
-            next = path.parent();
-            missing.push(path);
-        }
-        for path in missing.into_iter().rev() {
-            self.directories.insert(path.clone());
-            let entry = Entry { path, kind: EntryKind::Directory, mode: Mode::EXECUTABLE, mtime: GENERATED_MTIME };
-            self.sink.entry(&entry).map_err(Problem::Sink)?;
-        }
-        Ok(())
     }
 
     /// Writes down what was pushed, as rattler does.
@@ -372,8 +322,8 @@ impl<'a> Linker<'a> {
         let Some(python) = self.placement.python else { return Ok(()) };
         for (place, entry_point) in std::mem::take(&mut self.places.entry_points) {
             let script = python.entry_point_script(self.placement.prefix, entry_point);
-            let path = self.open_place(&place)?;
-            push_file(self.sink, path, Mode::EXECUTABLE, GENERATED_MTIME, &script).map_err(Problem::Sink)?;
+            let path = self.placement.image_path(&place)?;
+            push_file(&mut self.sink, path, Mode::EXECUTABLE, GENERATED_MTIME, &script).map_err(Problem::Sink)?;
             let moved = self.placement.moved.get(&place);
             let size = script.len() as u64;
             self.records.push(PathsEntry {

@@ -1,0 +1,1 @@
+python -c 'import importlib.metadata as m, sys; sys.exit(sum(d.read_text("INSTALLER") == "{installer}" for d in m.distributions()) < {wheels})' || fail 'not all of {wheels} packages from PyPI are installed'
