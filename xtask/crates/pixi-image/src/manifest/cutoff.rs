@@ -5,9 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use rattler_conda_types::{Channel, PackageName};
 use rattler_solve::TimestampPolicy;
+use url::Url;
 
 use super::ManifestError;
 use super::document::{Node, Table};
+use crate::secrets;
 
 /// A point in time, or one that moves along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Cutoff {
 pub struct ExcludeNewer {
     /// That of the workspace.
     pub general: Option<Cutoff>,
-    /// Those of channels, by the address that records carry.
+    /// Those of channels, by the name that records carry while they are solved.
     pub channels: Vec<(String, Cutoff)>,
     /// Those of packages.
     pub packages: Vec<(PackageName, Cutoff)>,
@@ -74,7 +76,7 @@ impl ExcludeNewer {
 
     /// Adds a channel's own cutoff.
     pub fn channel(&mut self, channel: &Channel, cutoff: Cutoff) {
-        self.channels.push((address(&channel.canonical_name()), cutoff));
+        self.channels.push((channel.canonical_name(), cutoff));
     }
 
     /// When a package of this name from this channel is too new.
@@ -82,7 +84,7 @@ impl ExcludeNewer {
         let of_package = self.packages.iter().find(|(name, _)| name == package).map(|(_, cutoff)| *cutoff);
         let of_channel = || {
             let channel = address(channel?);
-            self.channels.iter().find(|(address, _)| *address == channel).map(|(_, cutoff)| *cutoff)
+            self.channels.iter().find(|(name, _)| address(name) == channel).map(|(_, cutoff)| *cutoff)
         };
         of_package.or_else(of_channel).or(self.general)
     }
@@ -95,9 +97,8 @@ impl ExcludeNewer {
         let general = self.general.map_or(Timestamp::MAX, |cutoff| cutoff.at(now));
         let mut config =
             rattler_solve::ExcludeNewer::from_datetime(general).with_timestamp_policy(TimestampPolicy::AllowMissing);
-        for (address, cutoff) in &self.channels {
-            // Records name their channel with a slash at its end.
-            config = config.with_channel_cutoff(format!("{address}/"), cutoff.at(now));
+        for (name, cutoff) in &self.channels {
+            config = config.with_channel_cutoff(name, cutoff.at(now));
         }
         for (name, cutoff) in &self.packages {
             #[expect(deprecated, reason = "an exemption can only loosen, the manifest's table can tighten, too")]
@@ -108,6 +109,24 @@ impl ExcludeNewer {
     }
 }
 
+/// A lock names channels without their passwords, and some without the last slash.
 fn address(channel: &str) -> String {
-    channel.trim_end_matches('/').to_owned()
+    let url = Url::parse(channel).map_or_else(|_| channel.to_owned(), |url| secrets::without_credentials(&url).into());
+    url.trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_the_same_with_and_without_its_password() {
+        let config = rattler_conda_types::ChannelConfig::default_with_root_dir("/".into());
+        let channel = Channel::from_str("https://me:secret@example.org/own", &config).unwrap();
+        let mut cutoffs = ExcludeNewer::default();
+        cutoffs.channel(&channel, Cutoff::Ago(Duration::from_secs(1)));
+        let name = "any".parse().unwrap();
+        assert!(cutoffs.cutoff(&name, Some("https://example.org/own")).is_some());
+        assert!(cutoffs.cutoff(&name, Some("https://example.org/other/")).is_none());
+    }
 }

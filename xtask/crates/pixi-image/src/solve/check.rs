@@ -175,12 +175,12 @@ fn compare(environment: &ManifestEnvironment, file: &LockFile, now: Timestamp, c
 
 /// What holds for all platforms of an environment.
 fn check_settings(environment: &ManifestEnvironment, locked: Environment<'_>, unmet: &mut Vec<Remark>) {
-    // Old locks have names where newer ones have addresses; none has the password of one.
+    // A lock names channels without their passwords; an old one may say `conda-forge`.
     let config = ChannelConfig::default_with_root_dir(PathBuf::from("/"));
     let address = |text: &str| {
-        let channel =
-            Channel::from_str(text, &config).map(|channel| secrets::without_credentials(channel.base_url.url()));
-        channel.map_or_else(|_| text.to_owned(), String::from).trim_end_matches('/').to_owned()
+        let url = Channel::from_str(text, &config).map(|channel| channel.base_url.url().clone());
+        let url = url.map_or_else(|_| text.to_owned(), |url| secrets::without_credentials(&url).into());
+        url.trim_end_matches('/').to_owned()
     };
     let expected: Vec<_> = environment.channels.iter().map(|channel| address(channel.base_url.as_str())).collect();
     let found: Vec<_> = locked.channels().iter().map(|channel| address(&channel.url)).collect();
@@ -370,7 +370,8 @@ fn is_named(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
 fn fits(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
     let of_channel = match (&spec.channel, &record.channel) {
         (Some(wanted), Some(channel)) => {
-            channel.trim_end_matches('/') == wanted.base_url.as_str().trim_end_matches('/')
+            let wanted = secrets::without_credentials(wanted.base_url.url());
+            channel.trim_end_matches('/') == wanted.as_str().trim_end_matches('/')
         }
         _ => true,
     };
