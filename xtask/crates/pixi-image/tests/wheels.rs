@@ -60,8 +60,11 @@ fn add(workspace: &Workspace, made: &[MadeWheel]) {
     let lock = wheels::lock_with(&workspace.lock_text(), &told.collect::<Vec<_>>());
     workspace.write("pixi.lock", lock.as_bytes());
     let wanted: String = made.iter().map(|made| format!("{} = \"*\"\n", made.name)).collect();
-    let manifest = String::from_utf8(workspace.read("pixi.toml")).unwrap();
-    workspace.write("pixi.toml", format!("{manifest}\n[pypi-dependencies]\n{wanted}").as_bytes());
+    let mut manifest = String::from_utf8(workspace.read("pixi.toml")).unwrap();
+    if !manifest.contains("[pypi-dependencies]") {
+        manifest.push_str("\n[pypi-dependencies]\n");
+    }
+    workspace.write("pixi.toml", format!("{manifest}{wanted}").as_bytes());
 }
 
 fn first() -> MadeWheel {
