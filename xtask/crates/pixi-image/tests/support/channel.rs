@@ -202,7 +202,10 @@ fn archive(record: &Value, identity: &str) -> Vec<u8> {
     }
     let info: Vec<_> = info.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    // The same bytes whenever it is made.
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .last_modified_time(zip::DateTime::default());
     zip.start_file("metadata.json", options).unwrap();
     zip.write_all(br#"{"conda_pkg_format_version": 2}"#).unwrap();
     for (part, files) in [("pkg", vec![(path.as_str(), content)]), ("info", info)] {
