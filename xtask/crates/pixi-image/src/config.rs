@@ -326,7 +326,10 @@ fn text(path: &Path) -> Result<Option<String>, ConfigError> {
         file => file.map_err(fail)?,
     };
     let mut text = String::new();
-    file.take(FILE_LIMIT).read_to_string(&mut text).map_err(fail)?;
+    // A text that was cut would say something else.
+    if file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(fail)? as u64 > FILE_LIMIT {
+        return Err(fail(ErrorKind::FileTooLarge.into()));
+    }
     Ok(Some(text))
 }
 

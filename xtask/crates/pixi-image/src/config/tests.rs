@@ -131,6 +131,9 @@ fn files_are_read_where_they_are() {
     assert_eq!(read(&["nothing.toml", "a.toml", "a.toml/below.toml"]).unwrap().downloads, Some(3));
     let error = read(&["b.toml"]).unwrap_err().to_string();
     assert!(error.contains("b.toml"), "{error}");
+    std::fs::write(place("c.toml"), "#".repeat(FILE_LIMIT as usize + 1)).unwrap();
+    let error = read(&["c.toml"]).unwrap_err().to_string();
+    assert!(error.contains("c.toml") && error.contains("too large"), "{error}");
 }
 
 #[test]
