@@ -85,8 +85,9 @@ fn ctrl_c_on_a_terminal_reaches_the_command_once() {
     let image = sandbox.oci("image");
     let script = sandbox.path("loop.sh");
     std::fs::write(&script, trap("INT")).unwrap();
+    // `script` has $SHELL start it, and not every shell replaces itself: dash would wait, and die of the signal itself.
     let line = format!(
-        "{} run --no-gpu --cache {} --bind {} {} -- bash {}",
+        "exec {} run --no-gpu --cache {} --bind {} {} -- bash {}",
         sandbox.program(),
         sandbox.path("cache").display(),
         script.display(),
