@@ -8,11 +8,12 @@ use crate::commands::COMMANDS;
 use crate::context::Context;
 use crate::engines;
 use crate::options::Options;
+use crate::step::Group;
 use crate::steps::{self, STEPS};
 
 /// Parses the process's arguments and does what they ask; wrong usage ends the process with exit code 2.
 pub fn run() -> Result<()> {
-    let matches = command().get_matches();
+    let matches = with_groups(command()).get_matches();
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let cx = Context::new(Options::from_arg_matches(matches)?)?;
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
@@ -34,10 +35,33 @@ fn command() -> Command {
         .max_term_width(110)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    let root = root.subcommands(
-        COMMANDS.iter().map(|command| (command.arguments)(Command::new(command.name)).about(command.about)),
-    );
-    root.subcommands(STEPS.iter().map(|step| steps::command(*step)))
+    let generic = COMMANDS.iter().map(|command| {
+        let example = format!("Example:\n  {}", command.example);
+        (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
+    });
+    root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
+}
+
+/// The command line with a help that lists the commands in groups, which clap has none of.
+fn with_groups(command: Command) -> Command {
+    let listed = listed();
+    let width = listed.iter().map(|(_, name, _)| name.len()).max().unwrap_or(0);
+    let section = |group: Group| {
+        let own = listed.iter().filter(|(other, _, _)| *other == group);
+        let lines = own.map(|(_, name, about)| format!("\n  {name:width$}  {about}"));
+        format!("{}:{}\n", group.title(), lines.collect::<String>())
+    };
+    let sections = Group::ALL.map(section).join("\n");
+    let hidden =
+        listed.iter().fold(command, |command, (_, name, _)| command.mut_subcommand(name, |one| one.hide(true)));
+    let template = "{about-with-newline}\n{usage-heading} {usage}\n\n{sections}\n{all-args}{after-help}";
+    hidden.override_usage("cargo xtask [OPTIONS] <COMMAND>").help_template(template.replace("{sections}", &sections))
+}
+
+/// Group, name and purpose of each command.
+fn listed() -> Vec<(Group, &'static str, &'static str)> {
+    let generic = COMMANDS.iter().map(|command| (command.group, command.name, command.about));
+    generic.chain(STEPS.iter().map(|step| (step.group(), step.name(), step.about()))).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod json;
 mod lesson;
 mod manifest_edit;
 mod options;
@@ -19,8 +20,10 @@ mod rehearsal;
 mod session;
 mod source;
 mod stamp;
+mod stations;
 mod step;
 mod steps;
+mod traps;
 mod ui;
 
 use std::process::ExitCode;

@@ -1,5 +1,8 @@
 //! Every address, digest and number that the exercise pins, and nothing else.
 
+/// The workspace that the texts of the lesson are written for. Workflows publish its gpu environment, whatever `--env` says.
+pub const WORKSPACE: &str = "cuda-exercise";
+
 /// The lesson's script, at the commit that the lesson names.
 pub const SCRIPT_URL: &str = "https://github.com/matthewfeickert/nvidia-gpu-ml-library-test/raw/36c725360b1b1db648d6955c27bd3885b29a3273/torch_detect_GPU.py";
 /// The sha256 of the script, in hex.

@@ -10,7 +10,54 @@ use crate::context::Context;
 use crate::engine::Format;
 use crate::options::SourceChoice;
 use crate::session::Session;
-use crate::stamp::{Input, Record};
+use crate::stamp::{Input, Record, State};
+
+/// Where the help lists a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// A step of the lesson.
+    Steps,
+    /// The lesson as a whole.
+    Whole,
+    /// What helps on the way.
+    Helpers,
+    /// What goes beyond the lesson.
+    Beyond,
+}
+
+impl Group {
+    /// In the order of the help.
+    pub const ALL: [Self; 4] = [Self::Whole, Self::Steps, Self::Helpers, Self::Beyond];
+
+    /// What stands above its commands.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Steps => "The lesson, step by step",
+            Self::Whole => "The whole lesson",
+            Self::Helpers => "Helpers on the way",
+            Self::Beyond => "Beyond the lesson",
+        }
+    }
+}
+
+/// Whether a step is typed with an image format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formats {
+    /// It has nothing to do with formats.
+    None,
+    /// With none it concerns both.
+    Optional,
+    /// Always one.
+    Required,
+}
+
+/// A file of the learner's as the lesson leaves it, which is what `diff` compares with and `reset` restores.
+pub struct Reference {
+    /// The learner's file.
+    pub path: PathBuf,
+    /// What the lesson has there.
+    pub text: String,
+}
 
 /// One step of the lesson. A new one is one file and one line in `STEPS`.
 pub trait Step: Sync {
@@ -20,15 +67,23 @@ pub trait Step: Sync {
     /// What it does, in at most 60 characters.
     fn about(&self) -> &'static str;
 
+    /// Where the help lists it.
+    fn group(&self) -> Group {
+        Group::Steps
+    }
+
     /// Why the step is there.
     fn why(&self) -> &'static str;
 
     /// The lesson's own command for it.
     fn lesson(&self) -> &'static str;
 
+    /// A command line that shows its use.
+    fn example(&self) -> &'static str;
+
     /// Whether it works on one image format at a time.
-    fn takes_format(&self) -> bool {
-        false
+    fn formats(&self) -> Formats {
+        Formats::None
     }
 
     /// Whether it starts pixi-image or rehearsal.
@@ -50,13 +105,32 @@ pub trait Step: Sync {
     /// it.
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>>;
 
+    /// How far a piece of work is: as the files themselves tell it where they do, else by its stamp.
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        task.record.state(session.cx)
+    }
+
+    /// The learner's files that the step writes, as the lesson has them: of a format, where it takes one.
+    fn references(&self, _session: &Session<'_>, _format: Option<Format>) -> Result<Vec<Reference>> {
+        Ok(Vec::new())
+    }
+
+    /// The formats that are best made in one go with this one.
+    fn companions(&self, _session: &Session<'_>, format: Format) -> Result<Vec<Format>> {
+        Ok(vec![format])
+    }
+
     /// Does the given pieces of work.
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>>;
 
     /// Does the given pieces of work and stamps them.
     fn run_stamped(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
         let records: Vec<&Record> = tasks.iter().map(|task| &task.record).collect();
-        Record::around(session.cx, &records, || self.run(session, tasks, arguments))
+        let note = |rows: &Vec<Row>, index: usize| {
+            let title = tasks.get(index).map(|task| &task.title);
+            rows.iter().find(|row| Some(&row.step) == title).map_or(String::new(), Row::note)
+        };
+        Record::around(session.cx, &records, || self.run(session, tasks, arguments), note)
     }
 
     /// Does what was typed.
@@ -73,8 +147,6 @@ pub struct Task {
     pub format: Option<Format>,
     /// Inputs, outputs and stamp.
     pub record: Record,
-    /// What was done by hand since, and is kept.
-    pub changed: Option<String>,
 }
 
 impl Task {
@@ -96,8 +168,23 @@ impl Task {
             None => (name.to_owned(), name.to_owned()),
         };
         let directory = cx.target().join("xtask").join(session.source.name()).join(session.workspace.name());
-        Self { title, format, record: Record { stamp: directory.join(stamp), inputs, outputs }, changed: None }
+        Self { title, format, record: Record { stamp: directory.join(stamp), inputs, outputs } }
     }
+}
+
+/// How far a step is whose files must be as the lesson has them.
+pub fn compared(session: &Session<'_>, references: &[Reference]) -> Result<State> {
+    let cx = session.cx;
+    if let Some(missing) = references.iter().find(|reference| !reference.path.exists()) {
+        return Ok(State::ToDo(format!("{} is not there yet", cx.typed(&missing.path))));
+    }
+    let is_changed = |reference: &&Reference| cx.read_file(&reference.path).ok().as_ref() != Some(&reference.text);
+    let changed: Vec<String> = references.iter().filter(is_changed).map(|one| cx.typed(&one.path)).collect();
+    Ok(if changed.is_empty() {
+        State::Done
+    } else {
+        State::Changed(format!("{}: not as the lesson has it", changed.join(" and ")))
+    })
 }
 
 /// What a piece of work led to: one line of the summary. A dry run leads to nothing, its rows are not shown.
@@ -121,5 +208,12 @@ impl Row {
     pub fn new(task: &Task, engine: &str, result: impl Into<String>, elapsed: Option<Duration>) -> Self {
         let (step, engine) = (task.title.clone(), engine.to_owned());
         Self { step, engine, result: result.into(), elapsed, size: None, output: None }
+    }
+
+    /// As it is noted in a stamp: one fact a line, the output last.
+    fn note(&self) -> String {
+        let elapsed = self.elapsed.map_or(String::new(), |elapsed| format!("seconds\t{:.3}\n", elapsed.as_secs_f64()));
+        let lines = self.output.iter().flat_map(|output| output.lines()).map(|line| format!("output\t{line}\n"));
+        format!("engine\t{}\nresult\t{}\n{elapsed}{}", self.engine, self.result, lines.collect::<String>())
     }
 }

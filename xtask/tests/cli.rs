@@ -55,7 +55,7 @@ fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
     let stdout = first.stdout();
     assert_eq!(
         repository.asked(),
-        ["probe", "fetch", "lock", "resolve", "build", "test", "test", "run", "run"]
+        ["probe", "fetch", "lock", "resolve", "build", "test", "run", "test", "run"]
             .map(|name| format!("pixi-image {name}"))
     );
     for row in
@@ -77,7 +77,15 @@ fn all_does_every_step_once_and_a_second_run_finds_nothing_to_do() {
     assert_eq!(second, "There is nothing to do: every step is done.\n");
     assert_eq!(repository.asked(), ["pixi-image probe"]);
     let status = repository.xtask(&["status"]).stdout();
-    assert!(!status.contains("to do"), "{status}");
+    assert!(
+        status.contains("\nrun apptainer        done\n") && status.contains("\nworkflows apptainer  done\n"),
+        "{status}"
+    );
+    let image = repository.path("target/containers/cuda-exercise-gpu.sif");
+    fs::write(&image, "something else").unwrap();
+    let status = repository.xtask(&["status"]).stdout();
+    assert!(status.contains("\nbuild apptainer      stale  what it made was exchanged since\n"), "{status}");
+    assert!(status.ends_with("\nNext: cargo xtask build apptainer\n"), "{status}");
 }
 
 #[test]
@@ -100,7 +108,7 @@ fn all_goes_on_where_it_stopped() {
     repository.xtask(&["all"]).ends(0);
     assert_eq!(
         repository.asked(),
-        ["probe", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+        ["probe", "build", "test", "run", "test", "run"].map(|name| format!("pixi-image {name}"))
     );
 }
 
@@ -120,13 +128,20 @@ fn what_changed_is_done_again_and_nothing_else() {
     repository.xtask(&["all"]).ends(0);
     assert_eq!(
         repository.asked(),
-        ["probe", "build", "test", "test", "run", "run"].map(|name| format!("pixi-image {name}"))
+        ["probe", "build", "test", "run", "test", "run"].map(|name| format!("pixi-image {name}"))
     );
 
     let manifest = repository.read("cuda-exercise/pixi.toml");
     repository.write("cuda-exercise/pixi.toml", &format!("# mine\n{manifest}"));
     repository.xtask(&["all"]).ends(0);
-    assert_eq!(repository.asked()[1], "pixi-image lock");
+    let asked = repository.asked();
+    assert_eq!(asked[1], "pixi-image lock", "it is asked whether the lock still fits");
+    assert_eq!(asked[2], "pixi-image build", "and as it does, nothing is solved");
+    repository.write("programs/fail-check", "");
+    repository.write("cuda-exercise/pixi.toml", &format!("# ours\n{manifest}"));
+    repository.xtask(&["all"]).ends(0);
+    assert_eq!(repository.asked()[1..3], ["pixi-image lock"; 2]);
+    repository.remove("programs/fail-check");
 
     // The other environment has its own images; the lock holds both.
     repository.xtask(&["all", "--env", "cpu"]).ends(0);
@@ -444,7 +459,7 @@ fn a_workflow_that_was_changed_is_kept_until_forced() {
 
     let status = repository.xtask(&["status"]).stdout();
     let changed = status.lines().find(|line| line.starts_with("workflows ")).unwrap();
-    assert!(changed.contains("  changed  .github/workflows/docker.yaml: not as xtask writes it"), "{status}");
+    assert!(changed.contains("  changed  .github/workflows/docker.yaml: not as the lesson has it"), "{status}");
     let refused = repository.xtask(&["workflows"]).ends(1).stderr();
     assert!(
         refused.contains(".github/workflows/docker.yaml: not as xtask writes it") && refused.contains("--force"),
@@ -452,7 +467,7 @@ fn a_workflow_that_was_changed_is_kept_until_forced() {
     );
     let all = repository.xtask(&["all"]);
     assert!(
-        all.ends(0).stderr().contains(".github/workflows/docker.yaml is not as xtask writes it, and is kept;"),
+        all.ends(0).stderr().contains(".github/workflows/docker.yaml: not as the lesson has it, and is kept"),
         "{}",
         all.stderr()
     );

@@ -8,7 +8,7 @@ use std::process::Command;
 /// The modules of xtask, lowest first: each may use those before it. A table of rows may be used by what stands behind
 /// it; rows of one table stand side by side.
 const RANKS: &[&[&str]] = &[
-    &["pins", "command_line", "lesson"],
+    &["pins", "command_line", "json", "lesson", "traps"],
     &["options", "manifest_edit", "exercise"],
     &["ui"],
     &["context"],
@@ -19,6 +19,7 @@ const RANKS: &[&[&str]] = &[
     &["session"],
     &["step"],
     &["steps"],
+    &["stations"],
     &["commands"],
     &["cli"],
     &["main"],

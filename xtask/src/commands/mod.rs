@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{ArgMatches, Command};
 
 use crate::context::Context;
+use crate::step::Group;
 
 mod all;
 mod explain;
@@ -14,8 +15,12 @@ mod tags;
 pub struct Generic {
     /// What is typed after `cargo xtask`.
     pub name: &'static str,
+    /// Where the help lists it.
+    pub group: Group,
     /// What it does, in at most 60 characters.
     pub about: &'static str,
+    /// A command line that shows its use.
+    pub example: &'static str,
     /// Adds its own arguments.
     pub arguments: fn(Command) -> Command,
     /// Does it.
@@ -26,22 +31,35 @@ pub struct Generic {
 pub const COMMANDS: &[Generic] = &[
     Generic {
         name: "all",
+        group: Group::Whole,
         about: "Do every step that is not done yet, and sum up",
+        example: "cargo xtask all --env cpu",
         arguments: none,
         run: |cx, _| all::run(cx),
     },
-    Generic { name: "status", about: "Show which steps are done", arguments: none, run: |cx, _| status::run(cx) },
     Generic {
-        name: "tags",
-        about: "Print the tags that an image gets where it is published",
-        arguments: tags::arguments,
-        run: tags::run,
+        name: "status",
+        group: Group::Whole,
+        about: "Show which steps are done, and what comes next",
+        example: "cargo xtask status --json",
+        arguments: status::arguments,
+        run: status::run,
     },
     Generic {
         name: "explain",
+        group: Group::Helpers,
         about: "Explain a topic: traps, for one",
+        example: "cargo xtask explain traps",
         arguments: explain::arguments,
         run: explain::run,
+    },
+    Generic {
+        name: "tags",
+        group: Group::Beyond,
+        about: "Print the tags that an image gets where it is published",
+        example: "cargo xtask tags docker",
+        arguments: tags::arguments,
+        run: tags::run,
     },
 ];
 

@@ -1,29 +1,74 @@
-//! `status`: what is done and what is to do, as the files on disk say.
+//! `status`: how far the lesson's path is walked, as the files, the images and git tell it.
 
 use anyhow::Result;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
+use crate::json::Json;
 use crate::options::SourceChoice;
 use crate::session::Session;
 use crate::stamp::State;
-use crate::steps::STEPS;
+use crate::stations::STATIONS;
+use crate::steps;
 use crate::ui;
 
-/// Prints one line for each task. It asks nothing of the network: `auto` shows the learner's own files.
-pub fn run(cx: &Context) -> Result<()> {
-    let choice = if cx.options.source == SourceChoice::Auto { SourceChoice::CondaForge } else { cx.options.source };
+/// Adds `--json`.
+pub fn arguments(command: Command) -> Command {
+    command.arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON"))
+}
+
+/// One station as it is shown.
+struct Line {
+    name: &'static str,
+    state: State,
+    command: String,
+}
+
+/// Prints one line for each station and what to type next. It asks nothing of the network: `auto` shows the source of the
+/// images that are there, else the learner's own files.
+pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
+    let choice = match cx.options.source {
+        SourceChoice::Auto => steps::source_of_images(cx)?,
+        choice => choice,
+    };
     let session = Session::new(cx, choice)?;
-    let mut rows = Vec::new();
-    for step in STEPS {
-        for task in step.tasks(&session)? {
-            let (state, reason) = match (task.changed, task.record.state(cx)?) {
-                (Some(changed), _) => ("changed", changed),
-                (None, State::Done) => ("done", String::new()),
-                (None, State::ToDo(reason)) => ("to do", reason),
-            };
-            rows.push(vec![task.title, state.to_owned(), reason]);
+    let mut lines = Vec::new();
+    for station in STATIONS {
+        if let Some((state, command)) = station.state(&session)? {
+            lines.push(Line { name: station.name, state, command });
         }
     }
-    cx.ui.result(ui::table(&["step", "state", "reason"], &rows));
+    let next = lines.iter().find(|line| line.state.is_outstanding()).map(|line| line.command.clone());
+    if arguments.get_flag("json") {
+        cx.ui.result(json(&session, &lines, next));
+        return Ok(());
+    }
+    let rows: Vec<_> = lines
+        .iter()
+        .map(|line| vec![line.name.to_owned(), line.state.name().to_owned(), line.state.reason().to_owned()])
+        .collect();
+    cx.ui.result(ui::table(&["step", "state", "why"], &rows));
+    match next {
+        Some(next) => cx.ui.result(format_args!("\nNext: {next}")),
+        None => cx.ui.result("\nEvery step is done."),
+    }
     Ok(())
+}
+
+fn json(session: &Session<'_>, lines: &[Line], next: Option<String>) -> Json {
+    let steps = lines.iter().map(|line| {
+        Json::Object(vec![
+            ("step", Json::text(line.name)),
+            ("state", Json::text(line.state.name())),
+            ("reason", Json::text(line.state.reason())),
+            ("command", Json::text(&line.command)),
+        ])
+    });
+    Json::Object(vec![
+        ("workspace", Json::text(session.cx.typed(session.learner.directory()))),
+        ("environment", Json::text(&session.cx.options.environment)),
+        ("source", Json::text(session.source.name())),
+        ("steps", Json::List(steps.collect())),
+        ("next", next.map_or(Json::Null, Json::Text)),
+    ])
 }

@@ -7,7 +7,7 @@ use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
-use crate::step::{Row, Step, Task};
+use crate::step::{Formats, Row, Step, Task};
 use crate::steps::{lock, run};
 
 /// The step.
@@ -38,8 +38,12 @@ impl Step for Build {
         "docker build --file Dockerfile --tag <name:tag> .   and   apptainer build <name>.sif apptainer.def"
     }
 
-    fn takes_format(&self) -> bool {
-        true
+    fn example(&self) -> &'static str {
+        "cargo xtask build docker --env cpu"
+    }
+
+    fn formats(&self) -> Formats {
+        Formats::Required
     }
 
     fn arguments(&self, command: Command) -> Command {
@@ -48,6 +52,18 @@ impl Step for Build {
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         session.formats().into_iter().map(|format| task(session, self, format)).collect()
+    }
+
+    /// What one engine makes, it makes in one go.
+    fn companions(&self, session: &Session<'_>, format: Format) -> Result<Vec<Format>> {
+        let engine = session.engine(format)?.name();
+        let mut formats = vec![format];
+        for other in session.formats().into_iter().filter(|other| *other != format) {
+            if session.engine(other)?.name() == engine {
+                formats.push(other);
+            }
+        }
+        Ok(formats)
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {

@@ -1,17 +1,22 @@
 //! `edit`: pixi.toml gets the platforms, features and environments of the exercise.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
+use crate::engine::Format;
+use crate::lesson;
 use crate::manifest_edit::{self, Change, Dependency, Edited, ManifestError, PlatformStyle, Request};
 use crate::options::{self, SourceChoice};
 use crate::pins;
 use crate::session::Session;
-use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::stamp::{Input, State};
+use crate::step::{self, Reference, Row, Step, Task};
+
+/// The manifest as `pixi init` leaves it.
+const START: &str = "exercise/pixi.toml";
 
 /// The step.
 pub struct Edit;
@@ -82,6 +87,10 @@ impl Step for Edit {
         "pixi workspace platform add, pixi add --feature, pixi workspace environment add"
     }
 
+    fn example(&self) -> &'static str {
+        "cargo xtask edit --add-dep 'numpy>=2' --feature gpu"
+    }
+
     fn needs_programs(&self) -> bool {
         false
     }
@@ -104,6 +113,31 @@ impl Step for Edit {
             outputs.extend(Some(session.workspace.ignored()).filter(|_| session.learner.ignored().is_file()));
         }
         Ok(vec![Task::new(session, self, None, inputs, outputs)])
+    }
+
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        let (cx, manifest) = (session.cx, session.learner.manifest());
+        if session.is_rehearsal() || !manifest.is_file() {
+            return task.record.state(cx);
+        }
+        match manifest_edit::finish(&cx.read_file(&manifest)?, &Request::default()) {
+            Err(error) => Ok(State::ToDo(format!("{}: {}", cx.typed(&manifest), first_line(&error.to_string())))),
+            Ok(edited) if !edited.changes.is_empty() => Ok(State::ToDo(format!(
+                "{} lacks {}",
+                cx.typed(&manifest),
+                summary(&Request::default(), &edited.changes)
+            ))),
+            Ok(_) => step::compared(session, &self.references(session, None)?),
+        }
+    }
+
+    /// Of the exercise alone: what another workspace is to hold, nobody knows.
+    fn references(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<Reference>> {
+        let Some(start) = lesson::text(START).filter(|_| session.learner.name() == pins::WORKSPACE) else {
+            return Ok(Vec::new());
+        };
+        let edited = manifest_edit::finish(start, &Request::default()).with_context(|| format!("edit {START}"))?;
+        Ok(vec![Reference { path: session.learner.manifest(), text: edited.text }])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -147,6 +181,10 @@ impl Step for Edit {
         let result = format!("{}: {result}", cx.typed(&to));
         Ok(tasks.iter().map(|task| Row::new(task, "xtask", &result, Some(clock.elapsed()))).collect())
     }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// Whether the exercise is asked for and nothing else.

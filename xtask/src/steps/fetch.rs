@@ -7,7 +7,7 @@ use crate::external::Program;
 use crate::lesson;
 use crate::pins;
 use crate::session::Session;
-use crate::stamp::Input;
+use crate::stamp::{Input, State};
 use crate::step::{Row, Step, Task};
 
 /// Our own script that does the same job, for the rehearsal.
@@ -44,6 +44,10 @@ impl Step for Fetch {
         "curl -sL https://github.com/.../torch_detect_GPU.py -o ./app/torch_detect_GPU.py"
     }
 
+    fn example(&self) -> &'static str {
+        "cargo xtask fetch"
+    }
+
     fn arguments(&self, command: Command) -> Command {
         Arguments::augment_args(command)
     }
@@ -56,6 +60,20 @@ impl Step for Fetch {
             vec![Input::Content(session.learner.script()), Input::Value(pins::SCRIPT_SHA256.to_owned())]
         };
         Ok(vec![Task::new(session, self, None, inputs, vec![session.workspace.script()])])
+    }
+
+    /// A script of another size is not the lesson's; whether one of the same size is, its digest tells when it is fetched.
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        let (cx, script) = (session.cx, session.workspace.script());
+        let is_other = |size: u64| !session.is_rehearsal() && size != pins::SCRIPT_SIZE;
+        Ok(match cx.size(&script).filter(|size| is_other(*size)) {
+            Some(size) => State::Changed(format!(
+                "{} has {size} bytes, not the lesson's {}",
+                cx.typed(&script),
+                pins::SCRIPT_SIZE
+            )),
+            None => task.record.state(cx)?,
+        })
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use crate::command_line::CommandLine;
 use crate::external::Program;
 use crate::session::Session;
-use crate::stamp::Input;
+use crate::stamp::{Input, State};
 use crate::step::{Row, Step, Task};
 
 /// pixi itself.
@@ -42,6 +42,10 @@ impl Step for Lock {
         "pixi lock"
     }
 
+    fn example(&self) -> &'static str {
+        "cargo xtask lock --check"
+    }
+
     fn arguments(&self, command: Command) -> Command {
         Arguments::augment_args(command)
     }
@@ -49,6 +53,21 @@ impl Step for Lock {
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         let inputs = vec![Input::Content(session.workspace.manifest())];
         Ok(vec![Task::new(session, self, None, inputs, vec![session.workspace.lock()])])
+    }
+
+    /// A lock that fits its manifest is done, whoever solved it: pixi-image tells, where it is compiled.
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        let (cx, workspace) = (session.cx, &session.workspace);
+        let state = task.record.state(cx)?;
+        let program = session.programs.path(Program::PixiImage);
+        let are_there = [&workspace.manifest(), &workspace.lock(), &program].iter().all(|path| path.is_file());
+        if state == State::Done || !are_there {
+            return Ok(state);
+        }
+        let line = CommandLine::with_executable(&cx.typed(&program), &program).args(["lock", "--check"]);
+        let answer = cx.look(&of(session, line))?;
+        let reason = answer.stderr.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
+        Ok(if answer.code == 0 { State::Done } else { State::Stale(reason) })
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -98,17 +117,19 @@ fn command(session: &Session<'_>) -> Result<(&'static str, CommandLine)> {
     if ours.is_none() {
         return Ok((engine, CommandLine::new(PIXI).arg("lock").option("--manifest-path", manifest)));
     }
-    let line = session.programs.command(Program::PixiImage)?.arg("lock").option("--manifest", manifest);
-    let line = line.option("--out", cx.typed(&workspace.lock()));
+    let line = of(session, session.programs.command(Program::PixiImage)?.arg("lock"));
     Ok((engine, if session.is_offline() { line.arg("--offline") } else { line }))
 }
 
 /// Fails if the environment of the lock does not satisfy the manifest. pixi says so within a recipe, but only after its
 /// downloads.
 pub fn require_satisfied(session: &Session<'_>) -> Result<()> {
-    let (cx, workspace) = (session.cx, &session.workspace);
     let line = session.programs.command(Program::PixiImage)?.args(["lock", "--check"]);
-    let line = line.option("--environment", &cx.options.environment);
-    let line = line.option("--manifest", cx.typed(&workspace.manifest()));
-    cx.execute(&line.option("--out", cx.typed(&workspace.lock())))
+    session.cx.execute(&of(session, line.option("--environment", &session.cx.options.environment)))
+}
+
+/// A command line of pixi-image that is about this workspace's manifest and lock.
+fn of(session: &Session<'_>, line: CommandLine) -> CommandLine {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    line.option("--manifest", cx.typed(&workspace.manifest())).option("--out", cx.typed(&workspace.lock()))
 }

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use crate::context::Context;
 use crate::engine::Format;
 use crate::session::Session;
-use crate::step::{Row, Step, Task};
+use crate::step::{Formats, Row, Step, Task};
 use crate::ui;
 
 mod build;
@@ -19,7 +19,17 @@ mod run;
 mod test;
 mod workflows;
 
-/// What `all` does, `status` shows, and the command line offers.
+pub use build::Build;
+pub use edit::Edit;
+pub use fetch::Fetch;
+pub use lock::Lock;
+pub use recipe::WriteRecipe;
+pub use rehearse::Rehearse;
+pub use run::{Run, source_of_images};
+pub use test::Test;
+pub use workflows::Workflows;
+
+/// What the command line offers. In which order a learner meets them, the stations say.
 pub const STEPS: &[&dyn Step] = &[
     &rehearse::Rehearse,
     &fetch::Fetch,
@@ -34,11 +44,15 @@ pub const STEPS: &[&dyn Step] = &[
 
 /// The command line of a step.
 pub fn command(step: &dyn Step) -> Command {
-    let format = Arg::new("format").value_name("FORMAT").required(true).help("Image format");
+    let format = Arg::new("format").value_name("FORMAT").help("Image format");
     let command = Command::new(step.name());
-    let command = if step.takes_format() { command.arg(format.value_parser(value_parser!(Format))) } else { command };
+    let command = match step.formats() {
+        Formats::None => command,
+        formats => command.arg(format.required(formats == Formats::Required).value_parser(value_parser!(Format))),
+    };
     let more = format!("{}.\n\n{}\nThe lesson: {}", step.about(), step.why(), step.lesson());
-    step.arguments(command).about(step.about()).long_about(more)
+    let example = format!("Example:\n  {}", step.example());
+    step.arguments(command).about(step.about()).long_about(more).after_help(example)
 }
 
 /// What the step's arguments are when nothing is typed.
@@ -53,10 +67,10 @@ pub fn run_typed(cx: &Context, step: &dyn Step, matches: &ArgMatches) -> Result<
     if step.needs_programs() {
         session.programs.prepare()?;
     }
-    let format: Option<Format> = if step.takes_format() { matches.get_one("format").copied() } else { None };
-    session.typed = format;
+    session.typed = if step.formats() == Formats::None { None } else { matches.get_one("format").copied() };
     let tasks = step.tasks(&session)?;
-    let tasks: Vec<&Task> = tasks.iter().collect();
+    let is_typed = |task: &&Task| session.typed.is_none() || task.format.is_none() || task.format == session.typed;
+    let tasks: Vec<&Task> = tasks.iter().filter(is_typed).collect();
     let rows = step.run_typed(&session, &tasks, matches).with_context(|| step.name())?;
     for Row { result, size, elapsed, .. } in rows.into_iter().filter(|_| !cx.options.dry_run) {
         let facts = [size.map(ui::size), elapsed.map(ui::duration)];

@@ -8,8 +8,8 @@ use crate::engine::Format;
 use crate::options::SourceChoice;
 use crate::recipe::{self, Recipe};
 use crate::session::Session;
-use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::stamp::{Input, State};
+use crate::step::{self, Formats, Reference, Row, Step, Task};
 
 /// The step.
 pub struct WriteRecipe;
@@ -31,8 +31,12 @@ impl Step for WriteRecipe {
         "the files Dockerfile and apptainer.def"
     }
 
-    fn takes_format(&self) -> bool {
-        true
+    fn example(&self) -> &'static str {
+        "cargo xtask recipe docker"
+    }
+
+    fn formats(&self) -> Formats {
+        Formats::Required
     }
 
     fn needs_programs(&self) -> bool {
@@ -56,6 +60,20 @@ impl Step for WriteRecipe {
             Ok(Task::new(session, self, Some(format), inputs, outputs))
         };
         session.formats().into_iter().map(task).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        if session.is_rehearsal() || session.cx.options.exact {
+            return task.record.state(session.cx);
+        }
+        step::compared(session, &self.references(session, task.format)?)
+    }
+
+    fn references(&self, session: &Session<'_>, format: Option<Format>) -> Result<Vec<Reference>> {
+        let Some(format) = format else { return Ok(Vec::new()) };
+        let reference =
+            |Recipe { name, text }| Reference { path: session.learner.directory().join(name), text: text.to_owned() };
+        Ok(recipe::files(format)?.into_iter().map(reference).collect())
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {

@@ -8,7 +8,7 @@ use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::session::Session;
 use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::step::{Group, Row, Step, Task};
 
 /// The step.
 pub struct Rehearse;
@@ -22,12 +22,20 @@ impl Step for Rehearse {
         "Make a channel and a base image from Debian's mirror"
     }
 
+    fn group(&self) -> Group {
+        Group::Beyond
+    }
+
     fn why(&self) -> &'static str {
         "Where conda-forge or the registry cannot be reached, the lesson is rehearsed with a real Python and PyTorch from Debian."
     }
 
     fn lesson(&self) -> &'static str {
         "none; it takes packages from conda-forge and its base from ghcr.io"
+    }
+
+    fn example(&self) -> &'static str {
+        "cargo xtask rehearse --debian-mirror http://mirror.example/debian"
     }
 
     fn source(&self, _cx: &Context) -> Result<SourceChoice> {

@@ -12,7 +12,7 @@ use crate::pins;
 use crate::session::{self, Session};
 use crate::source::Source;
 use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::step::{Formats, Row, Step, Task};
 use crate::steps::build;
 
 /// The step.
@@ -43,8 +43,12 @@ impl Step for Run {
         "docker run --rm --gpus all <name:tag> python /app/src/torch_detect_GPU.py"
     }
 
-    fn takes_format(&self) -> bool {
-        true
+    fn example(&self) -> &'static str {
+        "cargo xtask run docker -- python --version"
+    }
+
+    fn formats(&self) -> Formats {
+        Formats::Required
     }
 
     fn source(&self, cx: &Context) -> Result<SourceChoice> {

@@ -9,7 +9,7 @@ use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::session::Session;
 use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::step::{Formats, Row, Step, Task};
 use crate::steps::{build, run};
 
 /// The step.
@@ -32,8 +32,12 @@ impl Step for Test {
         "apptainer test <name>.sif; it has none for docker"
     }
 
-    fn takes_format(&self) -> bool {
-        true
+    fn example(&self) -> &'static str {
+        "cargo xtask test apptainer"
+    }
+
+    fn formats(&self) -> Formats {
+        Formats::Required
     }
 
     fn source(&self, cx: &Context) -> Result<SourceChoice> {

@@ -6,18 +6,16 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::context::Context;
+use crate::engine::Format;
 use crate::lesson;
 use crate::options::SourceChoice;
+use crate::pins::WORKSPACE;
 use crate::session::Session;
-use crate::stamp::Input;
-use crate::step::{Row, Step, Task};
+use crate::stamp::{Input, State};
+use crate::step::{self, Formats, Reference, Row, Step, Task};
 
 /// Where GitHub looks for them, from the repository's root.
 const DIRECTORY: &str = ".github/workflows";
-/// One workflow for each image format.
-const FILES: [&str; 2] = ["docker.yaml", "apptainer.yaml"];
-/// The workspace that the texts of the lesson are written for. They publish its gpu environment, whatever `--env` says.
-const WORKSPACE: &str = "cuda-exercise";
 /// The end of each command of xtask in our texts: a workflow never rehearses.
 const OPTIONS: &str = "--source conda-forge";
 
@@ -49,6 +47,10 @@ impl Step for Workflows {
         "mkdir -p .github/workflows, and two files written there by hand"
     }
 
+    fn example(&self) -> &'static str {
+        "cargo xtask workflows docker"
+    }
+
     fn needs_programs(&self) -> bool {
         false
     }
@@ -62,16 +64,33 @@ impl Step for Workflows {
         Arguments::augment_args(command)
     }
 
+    fn formats(&self) -> Formats {
+        Formats::Optional
+    }
+
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         let Some(workflows) = render_all(session)? else { return Ok(Vec::new()) };
         let place = place(session, &workflows);
-        let outputs: Vec<PathBuf> = workflows.iter().map(|workflow| place.join(workflow.name)).collect();
-        // What the learner made of them counts too, so that `all` speaks of a change once.
-        let inputs = workflows.iter().map(|workflow| Input::Value(workflow.text.clone()));
-        let inputs = inputs.chain(outputs.iter().cloned().map(Input::Content)).collect();
-        let changed = changed(session, &workflows);
-        let changed = (!changed.is_empty()).then(|| format!("{}: not as xtask writes it", changed.join(" and ")));
-        Ok(vec![Task { changed, ..Task::new(session, self, None, inputs, outputs) }])
+        let task = |workflow: &Workflow| {
+            let inputs = vec![Input::Value(workflow.text.clone())];
+            Task::new(session, self, Some(workflow.format), inputs, vec![place.join(workflow.name())])
+        };
+        Ok(workflows.iter().map(task).collect())
+    }
+
+    fn state(&self, session: &Session<'_>, task: &Task) -> Result<State> {
+        let Some(workflows) = render_all(session)? else { return task.record.state(session.cx) };
+        let place = place(session, &workflows);
+        let own = workflows.into_iter().filter(|workflow| Some(workflow.format) == task.format);
+        let references = own.map(|workflow| workflow.reference(&place));
+        step::compared(session, &references.collect::<Vec<_>>())
+    }
+
+    fn references(&self, session: &Session<'_>, format: Option<Format>) -> Result<Vec<Reference>> {
+        let place = session.cx.resolve(DIRECTORY);
+        let workflows = render_all(session)?.into_iter().flatten();
+        let of_format = workflows.filter(|workflow| format.is_none_or(|format| format == workflow.format));
+        Ok(of_format.map(|workflow| workflow.reference(&place)).collect())
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -79,13 +98,14 @@ impl Step for Workflows {
         let (cx, clock) = (session.cx, session.cx.now());
         let workflows = required(session)?;
         let place = place(session, &workflows);
-        let kept = if force { Vec::new() } else { changed(session, &workflows) };
+        let asked = |workflow: &Workflow| tasks.iter().any(|task| task.format == Some(workflow.format));
+        let kept = if force { Vec::new() } else { changed(session, tasks, &workflows) };
         let mut written = Vec::new();
-        for Workflow { name, text } in &workflows {
-            let path = place.join(name);
-            if !kept.contains(&cx.typed(&path)) && cx.read_file(&path).ok().as_ref() != Some(text) {
-                cx.publish(&path, text.as_bytes())?;
-                written.push(*name);
+        for workflow in workflows.iter().filter(|workflow| asked(workflow)) {
+            let path = place.join(workflow.name());
+            if !kept.contains(&cx.typed(&path)) && cx.read_file(&path).ok().as_ref() != Some(&workflow.text) {
+                cx.publish(&path, workflow.text.as_bytes())?;
+                written.push(workflow.name());
             }
         }
         for path in &kept {
@@ -100,7 +120,7 @@ impl Step for Workflows {
 
     /// `all` goes on with what the learner made of a file; who asks for the files is told when they do not get them.
     fn run_typed(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let changed = changed(session, &required(session)?);
+        let changed = changed(session, tasks, &required(session)?);
         if !changed.is_empty() && !Arguments::from_arg_matches(arguments)?.force {
             bail!("{}: not as xtask writes it, so it is kept\n  hint: --force replaces it", changed.join(" and "));
         }
@@ -110,8 +130,26 @@ impl Step for Workflows {
 
 /// A workflow as it is to be.
 struct Workflow {
-    name: &'static str,
+    format: Format,
     text: String,
+}
+
+impl Workflow {
+    fn name(&self) -> &'static str {
+        file(self.format)
+    }
+
+    fn reference(self, place: &Path) -> Reference {
+        Reference { path: place.join(self.name()), text: self.text }
+    }
+}
+
+/// What the workflow of a format is called.
+fn file(format: Format) -> &'static str {
+    match format {
+        Format::Docker => "docker.yaml",
+        Format::Apptainer => "apptainer.yaml",
+    }
 }
 
 /// The texts for the learner's workspace; none where no workflow can name it.
@@ -119,13 +157,14 @@ fn render_all(session: &Session<'_>) -> Result<Option<Vec<Workflow>>> {
     let cx = session.cx;
     let Some(directory) = in_repository(&cx.resolve(""), session.learner.directory()) else { return Ok(None) };
     let folder = if cx.options.exact { "exact" } else { "workflows" };
-    let render = |name| {
+    let render = |format| {
+        let name = file(format);
         let Some(text) = lesson::text(&format!("{folder}/{name}")) else {
             bail!("xtask was built without its lesson/{folder}/{name}")
         };
-        Ok(Workflow { name, text: render(text, &directory, session.learner.name()) })
+        Ok(Workflow { format, text: render(text, &directory, session.learner.name()) })
     };
-    FILES.into_iter().map(render).collect::<Result<_>>().map(Some)
+    Format::ALL.into_iter().map(render).collect::<Result<_>>().map(Some)
 }
 
 fn required(session: &Session<'_>) -> Result<Vec<Workflow>> {
@@ -146,22 +185,24 @@ fn place(session: &Session<'_>, workflows: &[Workflow]) -> PathBuf {
     if session.cx.options.exact {
         return session.recipes().join(DIRECTORY);
     }
-    let present = |workflow: &Workflow| session.cx.read_file(&place.join(workflow.name)).ok();
+    let present = |workflow: &Workflow| session.cx.read_file(&place.join(workflow.name())).ok();
     let same = workflows.iter().all(|workflow| present(workflow).is_some_and(|text| text == workflow.text));
     if session.is_rehearsal() && !same { session.rehearsal.directory().join(DIRECTORY) } else { place }
 }
 
-/// The files that somebody made something else of, as they are typed. Below the target directory all is ours.
-fn changed(session: &Session<'_>, workflows: &[Workflow]) -> Vec<String> {
+/// The files of these tasks that somebody made something else of, as they are typed. Below the target directory all is
+/// ours.
+fn changed(session: &Session<'_>, tasks: &[&Task], workflows: &[Workflow]) -> Vec<String> {
     let (cx, place) = (session.cx, place(session, workflows));
     let is_changed = |workflow: &&Workflow| {
-        let path = place.join(workflow.name);
-        path.exists() && cx.read_file(&path).ok().as_ref() != Some(&workflow.text)
+        let path = place.join(workflow.name());
+        let asked = tasks.iter().any(|task| task.format == Some(workflow.format));
+        asked && path.exists() && cx.read_file(&path).ok().as_ref() != Some(&workflow.text)
     };
     if place.starts_with(cx.target()) {
         return Vec::new();
     }
-    workflows.iter().filter(is_changed).map(|workflow| cx.typed(&place.join(workflow.name))).collect()
+    workflows.iter().filter(is_changed).map(|workflow| cx.typed(&place.join(workflow.name()))).collect()
 }
 
 /// A text of the lesson for the workspace in `directory`, whose images are called `name`.
@@ -206,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_texts_are_rendered_for_any_workspace_and_environment() {
-        for file in FILES {
+        for file in Format::ALL.map(file) {
             let text = lesson::text(&format!("workflows/{file}")).unwrap();
             assert_eq!(render(text, WORKSPACE, WORKSPACE), text);
             let other = render(text, "my/CUDA-exercise-2", "cuda-exercise-2");

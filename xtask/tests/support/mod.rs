@@ -28,8 +28,8 @@ esac
 while [ $# -gt 0 ]; do
     case $1 in
     --) break ;;
-    --check) exit 0 ;;
-    --out) mkdir -p "${2%/*}"; echo "made by $command" >"$2" ;;
+    --check) [ ! -e "$here/fail-check" ] || { echo "error: the lock does not fit" >&2; exit 1; }; exit 0 ;;
+    --out) mkdir -p "${2%/*}"; printf '%-862s\n' "made by $command" >"$2" ;;
     --oci | --sif) mkdir -p "${2%/*}"; echo "$$ $1" >"$2"; printf '%s\tsha256:00\t%s\t12000000\n' "${1#--}" "$2" ;;
     esac
     shift
