@@ -9,6 +9,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod interrupt;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -28,12 +29,21 @@ mod ui;
 
 use std::process::ExitCode;
 
+use interrupt::Interrupted;
+use options::WrongUsage;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            ui::error(&error);
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(interrupted) => {
+                ui::interrupted(&interrupted.farewell);
+                ExitCode::from(interrupt::EXIT_CODE)
+            }
+            None => {
+                ui::error(&error);
+                if error.is::<WrongUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            }
+        },
     }
 }

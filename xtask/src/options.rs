@@ -82,3 +82,15 @@ fn environment_name(text: &str) -> Result<String, String> {
         Err("an environment's name holds lower-case letters, digits and dashes".to_owned())
     }
 }
+
+/// What was typed makes no sense, though each word of it does.
+#[derive(Debug)]
+pub struct WrongUsage(pub String);
+
+impl std::error::Error for WrongUsage {}
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

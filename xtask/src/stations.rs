@@ -148,6 +148,11 @@ impl Station {
         Ok(references)
     }
 
+    /// Whether the learner does it, not a step.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.by, By::Hand(_))
+    }
+
     fn is_called(&self, name: &str) -> bool {
         [self.name].iter().chain(self.aliases).any(|own| own.eq_ignore_ascii_case(name))
     }

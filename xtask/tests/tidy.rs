@@ -11,6 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["pins", "command_line", "json", "lesson", "traps"],
     &["options", "manifest_edit", "exercise"],
     &["ui"],
+    &["interrupt"],
     &["context"],
     &["stamp", "external"],
     &["base", "plan", "rehearsal"],

@@ -34,8 +34,8 @@ pub const COMMANDS: &[Generic] = &[
         group: Group::Whole,
         about: "Do every step that is not done yet, and sum up",
         example: "cargo xtask all --env cpu",
-        arguments: none,
-        run: |cx, _| all::run(cx),
+        arguments: all::arguments,
+        run: all::run,
     },
     Generic {
         name: "status",
@@ -62,7 +62,3 @@ pub const COMMANDS: &[Generic] = &[
         run: tags::run,
     },
 ];
-
-fn none(command: Command) -> Command {
-    command
-}

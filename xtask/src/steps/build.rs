@@ -38,6 +38,13 @@ impl Step for Build {
         "docker build --file Dockerfile --tag <name:tag> .   and   apptainer build <name>.sif apptainer.def"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Apptainer) => "apptainer build <name>.sif apptainer.def",
+            _ => "docker build --file Dockerfile --tag <name:tag> .",
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask build docker --env cpu"
     }

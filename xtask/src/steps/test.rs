@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ArgMatches;
 
 use crate::context::Context;
-use crate::engine::TestRequest;
+use crate::engine::{Format, TestRequest};
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::session::Session;
@@ -30,6 +30,13 @@ impl Step for Test {
 
     fn lesson(&self) -> &'static str {
         "apptainer test <name>.sif; it has none for docker"
+    }
+
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Docker) => "none; for Docker it has no check of its own",
+            _ => "apptainer test <name>.sif",
+        }
     }
 
     fn example(&self) -> &'static str {
