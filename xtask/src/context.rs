@@ -253,10 +253,12 @@ impl Context {
 
     /// Asks on the terminal, and takes one line; none when there is nothing more to come.
     pub fn prompt(&self, question: &str) -> Result<Option<String>> {
-        self.ui.prompt(question);
         let mut answer = Vec::new();
-        let read = || io::stdin().lock().read_until(b'\n', &mut answer);
-        self.interrupts.while_asking(read)?.context("read from the terminal")?;
+        let ask = || {
+            self.ui.prompt(question);
+            io::stdin().lock().read_until(b'\n', &mut answer)
+        };
+        self.interrupts.while_asking(ask)?.context("read from the terminal")?;
         let answer = String::from_utf8_lossy(&answer);
         Ok(answer.ends_with('\n').then(|| answer.trim().to_owned()))
     }

@@ -334,3 +334,31 @@ fn ctrl_c_on_the_terminal_while_a_step_works_ends_it_and_what_it_started() {
         "{text}"
     );
 }
+
+/// What pixi-image says of an environment.
+fn plan(environment: &str, bytes: u64, cached: &str) -> String {
+    format!("environment {environment} for linux-64: 300 packages, {bytes} bytes to download{cached}, 60 layers\n")
+}
+
+#[test]
+fn a_large_download_is_announced_beside_what_the_smaller_environment_would_be() {
+    let repository = Repository::new("demo-large").online();
+    repository.write("programs/plan-gpu", &plan("gpu", 3_400_000_000, " (1000000000 in the cache)"));
+    repository.write("programs/plan-cpu", &plan("cpu", 412_000_000, ""));
+    let seen = repository.xtask(&["all"]).ends(0).stderr();
+    let note = "The packages of gpu are 2.4 GB to download. With `--env cpu` it would be 412.0 MB.\n";
+    let (before, after) = seen.split_once(note).unwrap_or_else(|| panic!("{seen}"));
+    assert!(before.contains("build docker, build apptainer") && after.contains("pixi-image build"), "{seen}");
+    // The rest is here already, or there is nothing to compare with.
+    repository.write("programs/plan-gpu", &plan("gpu", 3_400_000_000, " (2400000001 in the cache)"));
+    let quiet = repository.xtask(&["build", "docker", "--source", "conda-forge"]).ends(0).stderr();
+    assert!(!quiet.contains("to download"), "{quiet}");
+    repository.write("programs/plan-cpu", &plan("cpu", 1_500_000_000, ""));
+    let cpu = repository.xtask(&["build", "docker", "--source", "conda-forge", "--env", "cpu"]).ends(0).stderr();
+    assert!(cpu.contains("The packages of cpu are 1.5 GB to download.\n"), "{cpu}");
+    // pixi in a container does not see this machine's cache.
+    let repository = repository.with_tool("docker");
+    let docker = repository.xtask(&["build", "docker", "--source", "conda-forge", "--engine", "docker"]).stderr();
+    let note = "The packages of gpu are at most 3.4 GB to download. With `--env cpu` it would be at most 1.5 GB.\n";
+    assert!(docker.contains(note), "{docker}");
+}
