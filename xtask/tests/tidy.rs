@@ -34,6 +34,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
     &["build", "install"],
+    &["bars"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -25,8 +25,9 @@ impl Terminal {
         // `script` has a shell start it, which would wait and get Ctrl-C too, were it not for `exec`.
         let line = format!("/bin/stty rows 24 cols {columns}; exec {}", words.join(" "));
         let mut script = Command::new("/usr/bin/script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear().env("SHELL", "/bin/sh");
-        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
+        script.env("SHELL", "/bin/sh").env("TERM", "xterm");
+        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         script.current_dir(command.get_current_dir().unwrap());
         let process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Some(Self { process, seen: String::new(), at: 0 })

@@ -48,12 +48,13 @@ impl Lock {
             check(&manifest, &lock)?;
             return Ok(ExitCode::SUCCESS);
         }
-        interrupt::watch()?;
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
         let store = self.cache.store()?;
         let config = Config::load(self.manifest.parent())?;
         let now = Timestamp::now();
         let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now };
-        let text = solve::solve(&manifest, &options, &Lines)?;
+        let text = report::ended(&*progress, solve::solve(&manifest, &options, &*progress))?;
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;
         Ok(ExitCode::SUCCESS)
