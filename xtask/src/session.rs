@@ -138,6 +138,11 @@ impl<'a> Session<'a> {
         image(self.cx, &self.learner, self.source, format)
     }
 
+    /// The image's file if another environment is asked for.
+    pub fn image_of(&self, environment: &str, format: Format) -> PathBuf {
+        image_of(self.cx, &self.learner, self.source, environment, format)
+    }
+
     /// The image's name and tag.
     pub fn reference(&self) -> String {
         format!("{}:{}{}", self.workspace.name(), self.cx.options.environment, suffix(self.cx, self.source))
@@ -195,7 +200,11 @@ impl<'a> Session<'a> {
 
 /// The file of an image, whatever source a session has.
 pub fn image(cx: &Context, workspace: &Workspace, source: Source, format: Format) -> PathBuf {
-    let name = format!("{}-{}{}.{}", workspace.name(), cx.options.environment, suffix(cx, source), format.extension());
+    image_of(cx, workspace, source, &cx.options.environment, format)
+}
+
+fn image_of(cx: &Context, workspace: &Workspace, source: Source, environment: &str, format: Format) -> PathBuf {
+    let name = format!("{}-{environment}{}.{}", workspace.name(), suffix(cx, source), format.extension());
     cx.target().join("containers").join(name)
 }
 

@@ -13,7 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["ui"],
     &["context"],
     &["stamp", "external"],
-    &["base", "plan", "rehearsal"],
+    &["base", "built", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],
     &["session"],
@@ -32,7 +32,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
-    &["build", "install"],
+    &["build", "inspect", "install"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -8,6 +8,7 @@ use crate::step::Group;
 
 mod all;
 mod explain;
+mod report;
 mod status;
 mod tags;
 
@@ -52,6 +53,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask explain traps",
         arguments: explain::arguments,
         run: explain::run,
+    },
+    Generic {
+        name: "report",
+        group: Group::Beyond,
+        about: "Write a page for the browser about all that was built",
+        example: "cargo xtask report --env cpu",
+        arguments: report::arguments,
+        run: report::run,
     },
     Generic {
         name: "tags",

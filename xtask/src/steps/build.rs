@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::built;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::external::Program;
 use crate::session::Session;
@@ -176,6 +177,9 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
     let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
+    for task in tasks {
+        built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
+    }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
         if let Some(digest) = &artifact.digest {
             cx.ui.detail(format_args!("{} is {digest}", artifact.path));

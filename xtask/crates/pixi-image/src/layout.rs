@@ -13,6 +13,8 @@ use crate::model::Digest;
 const JSON_LIMIT: u64 = 4 << 20;
 /// How deep image indexes may nest.
 const INDEX_DEPTH: usize = 4;
+/// The annotations that name an image, the fuller one first.
+const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,7 @@ impl ImageSource {
     pub fn image(&self, architecture: &str) -> Result<Image, LayoutError> {
         let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
         let mut available = Vec::new();
-        let image = self.find(&index, architecture, INDEX_DEPTH, &mut available)?;
+        let image = self.find(&index, Some(architecture), INDEX_DEPTH, &mut available)?;
         image.ok_or_else(|| LayoutError::NoPlatform {
             path: self.path.clone(),
             architecture: architecture.to_owned(),
@@ -109,10 +111,27 @@ impl ImageSource {
         })
     }
 
+    /// The first image, whatever it is for.
+    pub fn first_image(&self) -> Result<Image, LayoutError> {
+        let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
+        let image = self.find(&index, None, INDEX_DEPTH, &mut Vec::new())?;
+        image.ok_or_else(|| self.not_an_image("its index names no image"))
+    }
+
+    /// What its images are called: tags, or full names.
+    pub fn names(&self) -> Result<Vec<String>, LayoutError> {
+        let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
+        let name = |descriptor: &Descriptor| {
+            let annotations = descriptor.annotations().as_ref()?;
+            NAMES.iter().find_map(|key| annotations.get(*key).cloned())
+        };
+        Ok(index.manifests().iter().filter_map(name).collect())
+    }
+
     fn find(
         &self,
         index: &ImageIndex,
-        architecture: &str,
+        architecture: Option<&str>,
         depth: usize,
         available: &mut Vec<String>,
     ) -> Result<Option<Image>, LayoutError> {
@@ -134,7 +153,7 @@ impl ImageSource {
                     let config: ImageConfiguration =
                         self.parse(manifest.config().digest().as_ref(), &self.json_blob(manifest.config())?)?;
                     let platform = format!("{}/{}", config.os(), config.architecture());
-                    if platform == format!("linux/{architecture}") {
+                    if architecture.is_none_or(|architecture| platform == format!("linux/{architecture}")) {
                         self.check_layers(&manifest, &config)?;
                         return Ok(Some(Image { digest, manifest, config }));
                     }

@@ -7,6 +7,7 @@ use clap::Subcommand;
 mod build;
 mod cache;
 mod fetch;
+mod inspect;
 mod interrupt;
 mod lock;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,7 @@ pub enum Command {
     Lock(lock::Lock),
     Run(run::Run),
     Test(test::Test),
+    Inspect(inspect::Inspect),
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
     Resolve(resolve::Resolve),
@@ -38,6 +40,7 @@ impl Command {
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Inspect(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Resolve(command) => command.run(),
