@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::archive::Hashed;
 use crate::layers;
-use crate::layout::{Image, ImageSource, LayoutError};
+use crate::layout::{self, DockerImage, Image, ImageSource, LayoutError};
 use crate::model::Digest;
 use crate::sif::{self, SifArchitecture, SifError};
 
@@ -34,8 +34,8 @@ pub struct Oci {
     pub path: PathBuf,
     /// The size of the archive; of a directory, what its image needs of it.
     pub bytes: u64,
-    /// The digest of the manifest.
-    pub digest: Digest,
+    /// The digest of the manifest; none in an archive of `docker save` before Docker 25.
+    pub digest: Option<Digest>,
     /// The media type of the manifest, where it says it.
     pub media_type: Option<String>,
     /// The configuration.
@@ -154,7 +154,7 @@ pub enum InspectError {
         reason: String,
     },
     /// It cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}\n  hint: name an OCI archive or layout, or a SIF")]
     Read {
         /// The file.
         path: PathBuf,
@@ -182,25 +182,51 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
 }
 
 fn inspect_oci(path: &Path) -> Result<Oci, InspectError> {
+    if !path.is_dir()
+        && let Some(DockerImage { id, config_size, config, names, layers }) = layout::docker_archive(path)?
+    {
+        let tar = |(bytes, diff_id): (&u64, &String)| Blob {
+            digest: diff_id.clone(),
+            bytes: *bytes,
+            media_type: "application/vnd.docker.image.rootfs.diff.tar".to_owned(),
+        };
+        let blobs = layers.iter().zip(config.rootfs().diff_ids()).map(tar).collect();
+        let media_type = "application/vnd.docker.container.image.v1+json".to_owned();
+        let about = Blob { digest: id.to_string(), bytes: config_size, media_type };
+        return Ok(oci(path, None, about, blobs, &config, names));
+    }
     let source = ImageSource::open(path)?;
     let Image { digest, manifest, config } = source.first_image()?;
-    let layers = layers_of(manifest.layers(), &config);
-    let blobs: u64 = layers.iter().map(|layer| layer.blob.bytes).fold(manifest.config().size(), u64::saturating_add);
+    let blobs = manifest.layers().iter().map(blob).collect();
+    let image = oci(path, Some(digest), blob(manifest.config()), blobs, &config, source.names()?);
+    Ok(Oci { media_type: manifest.media_type().as_ref().map(ToString::to_string), ..image })
+}
+
+fn oci(
+    path: &Path,
+    digest: Option<Digest>,
+    about: Blob,
+    blobs: Vec<Blob>,
+    config: &ImageConfiguration,
+    names: Vec<String>,
+) -> Oci {
+    let layers = layers_of(blobs, config);
+    let needed: u64 = layers.iter().map(|layer| layer.blob.bytes).fold(about.bytes, u64::saturating_add);
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
-        _ => blobs,
+        _ => needed,
     };
     let execution = config.config().clone().unwrap_or_default();
     let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    Ok(Oci {
+    Oci {
         path: path.to_owned(),
         bytes,
         digest,
-        media_type: manifest.media_type().as_ref().map(ToString::to_string),
-        config: blob(manifest.config()),
+        media_type: None,
+        config: about,
         platform: format!("{}/{}", config.os(), config.architecture()),
         created: said(config.created()),
-        names: source.names()?,
+        names,
         layers,
         labels: execution.labels().clone().unwrap_or_default().into_iter().collect(),
         env: execution.env().clone().unwrap_or_default(),
@@ -208,7 +234,7 @@ fn inspect_oci(path: &Path) -> Result<Oci, InspectError> {
         cmd: execution.cmd().clone().unwrap_or_default(),
         working_directory: said(execution.working_dir()),
         user: said(execution.user()),
-    })
+    }
 }
 
 fn blob(descriptor: &Descriptor) -> Blob {
@@ -216,13 +242,12 @@ fn blob(descriptor: &Descriptor) -> Blob {
     Blob { digest, bytes: descriptor.size(), media_type }
 }
 
-fn layers_of(descriptors: &[Descriptor], config: &ImageConfiguration) -> Vec<Layer> {
+fn layers_of(blobs: Vec<Blob>, config: &ImageConfiguration) -> Vec<Layer> {
     // The history also has lines that made no layer.
     let history: Vec<&History> = config.history().iter().flatten().collect();
     let mut made = history.into_iter().filter(|line| line.empty_layer() != Some(true));
-    let layer = |(descriptor, diff_id): (&Descriptor, &String)| {
+    let layer = |(blob, diff_id): (Blob, &String)| {
         let created_by = made.next().and_then(|line| line.created_by().clone());
-        let blob = blob(descriptor);
         let compression = match blob.media_type.as_str() {
             kind if kind.ends_with("gzip") => "gzip",
             kind if kind.ends_with("zstd") => "zstd",
@@ -232,7 +257,7 @@ fn layers_of(descriptors: &[Descriptor], config: &ImageConfiguration) -> Vec<Lay
         let packages = packages.into_iter().map(str::to_owned).collect();
         Layer { blob, diff_id: diff_id.clone(), compression, created_by, packages }
     };
-    descriptors.iter().zip(config.rootfs().diff_ids()).map(layer).collect()
+    blobs.into_iter().zip(config.rootfs().diff_ids()).map(layer).collect()
 }
 
 fn inspect_sif(path: &Path, mut file: File, descriptors: &[sif::Descriptor]) -> Result<Sif, InspectError> {

@@ -201,8 +201,11 @@ fn ask(session: &Session<'_>, words: &[&str]) -> Result<String> {
 }
 
 fn missing(session: &Session<'_>, what: &str, made_by: &str) -> String {
-    let source = if session.is_rehearsal() { " --source rehearsal" } else { "" };
-    format!("{what} is not there yet.\n  hint: cargo xtask {made_by}{source}")
+    format!("{what} is not there yet.\n  hint: {}", command(session, made_by))
+}
+
+fn command(session: &Session<'_>, step: &str) -> String {
+    format!("cargo xtask {step}{}", if session.is_rehearsal() { " --source rehearsal" } else { "" })
 }
 
 /// The image that is newest in what it was built from speaks for both, where they differ.
@@ -232,7 +235,7 @@ fn changed(session: &Session<'_>) -> Result<Shown<Changes>> {
         };
         return Ok(compare().map_err(|error| format!("{error:#}")));
     }
-    Ok(Err(missing(session, "An image", "build docker")))
+    Ok(Err(format!("No build is known here yet.\n  hint: {}", command(session, "build docker"))))
 }
 
 fn packages(session: &Session<'_>, lock: &std::path::Path) -> Result<Vec<crate::plan::Package>> {

@@ -164,6 +164,8 @@ fn layers(facts: &Facts) -> String {
     for (environment, image) in [(&facts.environment, &facts.docker), (&facts.other, &facts.other_docker)] {
         let environment = escape(environment);
         html += &match image {
+            // The one of this environment stands with the images.
+            Ok(_) if environment == facts.environment => String::new(),
             Ok(image) => as_text(&format!("The {environment} image as text"), image),
             Err(reason) => absent(reason),
         };

@@ -144,8 +144,9 @@
         const ours = known.filter((one) => kind(one) === name);
         return ours.length === 0 ? null : [name, `${kinds[name](other)}: ${plural(ours.length, "package")}, ${size(sum(ours, (one) => one.bytes))}`];
       };
-      place.append(legend(["same", "moved", "own"].map(entry).filter(Boolean)));
+      place.append(legend([...["same", "moved", "own"].map(entry).filter(Boolean), ["mixed", "small ones of more than one kind"]]));
     }
+    const mixed = place.querySelector(".legend .mixed")?.parentElement;
     const map = make("div", { class: "treemap", role: "group", "aria-label": "Packages by size of their archive", "aria-describedby": "treemap-hint" });
     const hint = make("p", { id: "treemap-hint" },
       "The area is the size of the archive. Point at a package, or go through them with the arrow keys; Enter holds one. The table below holds the same.");
@@ -215,20 +216,22 @@
       }
       const focused = cells.find((cell) => cell.element === document.activeElement)?.item.name;
       held = null;
-      cells = squarify(items, width, height).map((cell, index) => {
+      const squares = squarify(items, width, height);
+      cells = squares.map((cell, index) => {
         const { item, x, y, w, h } = cell;
         const share = `${size(item.bytes)}, ${percent(item.bytes / total)}`;
         const said = item.others ? "" : `, ${item.version}`;
         const element = make("button", {
           type: "button",
-          class: `cell ${item.others ? "rest " : ""}${item.others ? groupKind(item.others) : kind(item)} ${w > 260 && h > 130 ? "big" : w < 90 || h < 46 ? "small" : ""}`,
-          style: `left:${x}px;top:${y}px;width:${Math.max(w - 2, 1)}px;height:${Math.max(h - 2, 1)}px`,
+          class: `cell ${item.others ? groupKind(item.others) : kind(item)} ${w > 260 && h > 130 ? "big" : w < 90 || h < 46 ? "small" : ""} ${h > 84 ? "tall" : ""}`,
+          // The larger the darker, so that neighbours stay apart.
+          style: `--tone:${(0.15 * (1 - index / squares.length)).toFixed(3)};left:${x}px;top:${y}px;width:${Math.max(w - 2, 1)}px;height:${Math.max(h - 2, 1)}px`,
           "aria-label": `${item.name}${said}: ${share}`,
           "aria-pressed": "false",
           tabindex: index === 0 ? "0" : "-1",
         });
-        if (w > 44 && h > 26) element.append(make("span", { class: "name" }, item.name));
-        if (w > 64 && h > 52) element.append(make("span", null, size(item.bytes)));
+        if (w > 44 && h > 26) element.append(make("span", { class: "name" }, item.others && w < 260 ? `+ ${item.others.length}` : item.name));
+        if (w > 84 && h > 52) element.append(make("span", null, size(item.bytes)));
         const made = { ...cell, element };
         element.addEventListener("focus", () => enter(made));
         element.addEventListener("pointerenter", () => show(item));
@@ -243,12 +246,13 @@
         });
         return made;
       });
+      if (mixed) mixed.hidden = !cells.some((cell) => cell.element.classList.contains("mixed"));
       map.replaceChildren(...cells.map((cell) => cell.element));
       cells.find((cell) => cell.item.name === focused)?.element.focus();
     };
     const groupKind = (group) => {
       const all = new Set(group.map(kind));
-      return all.size === 1 ? [...all][0] : "moved";
+      return all.size === 1 ? [...all][0] : "mixed";
     };
     let drawn = 0;
     new ResizeObserver(() => {
@@ -283,16 +287,26 @@
     };
   };
 
-  const stack = (title, image, kind, largest) => {
+  const stack = (title, image, kind, largest, width) => {
     const total = sum(image.layers, (layer) => layer.bytes);
     const order = ["same", "moved", "own"];
     const sorted = [...image.layers].sort((a, b) => order.indexOf(kind(a)) - order.indexOf(kind(b)) || b.bytes - a.bytes);
     const bar = make("div", { class: "stack", role: "img", "aria-label": `${title}: ${plural(image.layers.length, "layer")}, ${size(total)}`, style: `width:${(100 * total) / largest}%` });
-    for (const layer of sorted) {
-      const part = make("div", { class: kind(layer), style: `flex-grow:${layer.bytes}`, title: `${holds(layer)}: ${size(layer.bytes)}` });
-      if (layer.bytes / largest > 0.07) {
+    // Those that would be hairlines stand together, by kind.
+    const isSmall = (layer) => layer.bytes / largest < 0.008;
+    const parts = order.flatMap((name) => {
+      const ours = sorted.filter((layer) => kind(layer) === name);
+      const [small, large] = [ours.filter(isSmall), ours.filter((layer) => !isSmall(layer))];
+      const part = (text, bytes) => ({ name, text, bytes });
+      const single = (layer) => part(holds(layer), layer.bytes);
+      const together = part(`${small.length} small layers`, sum(small, (layer) => layer.bytes));
+      return [...large.map(single), ...(small.length > 1 ? [together] : small.map(single))];
+    });
+    for (const { name, text, bytes } of parts) {
+      const part = make("div", { class: name, style: `flex-grow:${bytes}`, title: `${text}: ${size(bytes)}` });
+      if ((width * bytes) / largest > 96) {
         part.classList.add("wide");
-        part.append(make("span", null, holds(layer)), make("span", null, size(layer.bytes)));
+        part.append(make("span", null, text), make("span", null, size(bytes)));
       }
       bar.append(part);
     }
@@ -332,7 +346,7 @@
       place.append(make("p", { class: "lead" }, sentences.join(" ")));
       place.append(legend(["same", "moved", "own"].filter((name) => used.has(name)).map((name) =>
         [name, name === "own" ? "only in one of the two" : layerKinds[name](name === "same" ? "the other" : "")])));
-      place.append(stack(environment, image, kind, largest), stack(other, otherImage, back, largest));
+      place.append(stack(environment, image, kind, largest, place.clientWidth), stack(other, otherImage, back, largest, place.clientWidth));
       place.append(make("details", null, make("summary", null, `The layers of ${environment} as a table`), layerTable(image, kind, other)));
       place.append(make("details", null, make("summary", null, `The layers of ${other} as a table`), layerTable(otherImage, back, environment)));
       return;
@@ -342,7 +356,7 @@
       const name = image ? environment : other;
       const total = sum(one.layers, (layer) => layer.bytes);
       place.append(make("p", { class: "lead" }, `${plural(one.layers.length, "layer")}, ${size(total)}. What the images of ${environment} and ${other} share by digest shows here when both are built.`));
-      place.append(stack(name, one, () => "same", total));
+      place.append(stack(name, one, () => "same", total, place.clientWidth));
       place.append(make("details", null, make("summary", null, `The layers of ${name} as a table`), layerTable(one, () => "same", null)));
     }
     if (plan && otherPlan) {
@@ -355,7 +369,11 @@
   // ---- both formats side by side
   const facts = (entries) => make("dl", null, ...entries.filter(([, value]) => value !== null && value !== undefined && value !== "" && !(Array.isArray(value) && value.length === 0))
     .flatMap(([name, value]) => [make("dt", null, name), make("dd", null, Array.isArray(value) ? make("ul", null, ...value.map((line) => make("li", null, line))) : value)]));
-  const labels = (image) => Object.entries(image.labels ?? {}).map(([name, value]) => `${name.replace("org.opencontainers.image.", "")} = ${value}`);
+  const labels = (image) => Object.entries(image.labels ?? {}).map(([name, value]) => {
+    const line = document.createDocumentFragment();
+    line.append(`${name.replace("org.opencontainers.image.", "")} `, code(value));
+    return line;
+  });
   const code = (text) => make("code", null, text);
 
   const images = (place) => {
@@ -375,7 +393,7 @@
         ["Size", size(docker.bytes)],
         ["Made of", `${plural(docker.layers.length, "layer")}, each packed by itself`],
         ["Compression", packed],
-        ["Manifest", code(docker.digest)],
+        ["Manifest", docker.digest ? code(docker.digest) : ""],
         ["Configuration", code(docker.config.digest)],
         ["Platform", docker.platform],
         ["Called", docker.names],

@@ -41,7 +41,7 @@ fn oci(image: &Oci) -> String {
     let mut text = facts(&[
         ("image", format!("{}: OCI, {} bytes", image.path.display(), image.bytes)),
         ("names", image.names.join(", ")),
-        ("manifest", image.digest.to_string()),
+        ("manifest", image.digest.map(|digest| digest.to_string()).unwrap_or_default()),
         ("configuration", format!("{}  {} bytes", image.config.digest, image.config.bytes)),
         ("platform", image.platform.clone()),
         ("created", image.created.clone().unwrap_or_default()),
