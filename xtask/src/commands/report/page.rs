@@ -92,7 +92,7 @@ fn one_stop(stop: &Stop, longest: Duration) -> String {
         why += &format!(" <code>{}</code>", escape(&stop.command));
     }
     let why = if why.is_empty() { String::new() } else { format!("<p class=\"why\">{why}</p>") };
-    let runs: String = stop.runs.iter().map(|ran| run(ran, longest)).collect();
+    let runs: String = stop.runs.iter().map(|ran| run(ran, stop.runs.len() > 1, longest)).collect();
     let runs = if runs.is_empty() { String::new() } else { format!("<ul class=\"runs\">{runs}</ul>") };
     format!(
         "<li class=\"stop {class}\"><h3>{}</h3><span class=\"badge\">{name}</span><div class=\"what\">{why}{runs}</div></li>\n",
@@ -100,12 +100,13 @@ fn one_stop(stop: &Stop, longest: Duration) -> String {
     )
 }
 
-fn run(ran: &Ran, longest: Duration) -> String {
+fn run(ran: &Ran, is_one_of_several: bool, longest: Duration) -> String {
     let part = ran.elapsed.map(|elapsed| elapsed.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE));
-    let time = ran.elapsed.map_or("with the other format".to_owned(), ui::duration);
+    let time = ran.elapsed.map_or("in one go".to_owned(), ui::duration);
     let bar = part.map(|part| format!("<span class=\"bar\" style=\"--part:{part:.4}\"></span>")).unwrap_or_default();
+    let title = if is_one_of_several { format!("{}: ", escape(&ran.title)) } else { String::new() };
     format!(
-        "<li><span class=\"result\">{}</span> <span class=\"by\">{}</span> <span class=\"time\">{time}</span>{bar}</li>",
+        "<li><span class=\"result\">{title}{}</span> <span class=\"by\">{}</span> <span class=\"time\">{time}</span>{bar}</li>",
         escape(&ran.result),
         escape(&ran.engine),
     )

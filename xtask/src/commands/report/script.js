@@ -225,7 +225,7 @@
           type: "button",
           class: `cell ${item.others ? groupKind(item.others) : kind(item)} ${w > 260 && h > 130 ? "big" : w < 90 || h < 46 ? "small" : ""} ${h > 84 ? "tall" : ""}`,
           // The larger the darker, so that neighbours stay apart.
-          style: `--tone:${(0.15 * (1 - index / squares.length)).toFixed(3)};left:${x}px;top:${y}px;width:${Math.max(w - 2, 1)}px;height:${Math.max(h - 2, 1)}px`,
+          style: `--tone:${(0.15 * (1 - index / squares.length)).toFixed(3)};left:${(100 * x) / width}%;top:${(100 * y) / height}%;width:${(100 * w) / width}%;height:${(100 * h) / height}%`,
           "aria-label": `${item.name}${said}: ${share}`,
           "aria-pressed": "false",
           tabindex: index === 0 ? "0" : "-1",
@@ -436,7 +436,7 @@
   const written = new Date(document.lastModified);
   if (!Number.isNaN(written.getTime())) document.getElementById("written").textContent = ` on ${written.toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" })}`;
 
-  // What is folded is printed, too.
-  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((one) => { one.open = true; one.dataset.printed = ""; }));
+  // Tables that are folded are printed, too.
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open]):has(table)").forEach((one) => { one.open = true; one.dataset.printed = ""; }));
   addEventListener("afterprint", () => document.querySelectorAll("details[data-printed]").forEach((one) => { one.open = false; delete one.dataset.printed; }));
 })();
