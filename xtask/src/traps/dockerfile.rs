@@ -220,8 +220,14 @@ fn run(stage: &mut Stage, instruction: Instruction) {
 }
 
 fn copy(stage: &mut Stage, instruction: Instruction) {
-    let (options, mut words): (Vec<String>, Vec<String>) =
-        words(&instruction.text()).into_iter().partition(|word| word.starts_with("--"));
+    let text = instruction.text();
+    let (mut options, mut rest) = (Vec::new(), text.trim());
+    while rest.starts_with("--") {
+        let (option, after) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+        options.push(option);
+        rest = after.trim_start();
+    }
+    let mut words = words(rest);
     let Some(to) = words.pop() else { return };
     let has = |name: &str| options.iter().any(|option| option.starts_with(name));
     // A document is a file that is written, as by a script.

@@ -128,7 +128,10 @@ impl Reader {
                     self.end_word();
                 }
                 (';' | '|' | '(' | ')', None) => self.end_command(),
-                ('&', None) if chars.peek() == Some(&'&') => self.end_command(),
+                ('&', None) if chars.peek() == Some(&'&') => {
+                    chars.next();
+                    self.end_command();
+                }
                 _ => self.push(number, c),
             }
         }
@@ -238,7 +241,7 @@ mod tests {
     fn what_a_document_holds_is_no_command() {
         assert_eq!(
             read("cat >x <<'END'\npixi info\nEND\nfor a in b; do\nrun\ndone"),
-            [(1, "cat >x".to_owned()), (5, "run".to_owned())]
+            [(1, "cat >x END".to_owned()), (5, "run".to_owned())]
         );
         assert_eq!(read("cat <<<word\nnext"), [(1, "cat word".to_owned()), (2, "next".to_owned())]);
     }
