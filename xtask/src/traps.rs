@@ -17,6 +17,7 @@ pub mod yaml;
 
 pub use files::{File, Files, Tree};
 pub use machine::{Machine, Room};
+pub use workflows::is_looked_at;
 
 use files::View;
 

@@ -12,6 +12,8 @@ use crate::options::Options;
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     colour: bool,
+    /// The same of what is printed to stdout.
+    colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
@@ -21,12 +23,42 @@ const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+
+/// How something stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is there and works.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It is not there, and something else does its work.
+    Missing,
+    /// A trap.
+    Trap,
+    /// It cannot work.
+    Fails,
+}
+
+impl Mark {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "-",
+            Self::Trap => "trap",
+            Self::Fails => "fails",
+        }
+    }
+}
 
 impl Ui {
     /// Looks depend on the options, on what stderr is, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
         let colour = !options.plain && colour_allowed();
-        Self { colour, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
+        let colour_of_results = !options.plain && colour_allowed_on(io::stdout().is_terminal());
+        Self { colour, colour_of_results, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
     }
 
     /// Begins a step.
@@ -79,6 +111,23 @@ impl Ui {
         stdout(format_args!("{text}"));
     }
 
+    /// A heading of a result.
+    pub fn title(&self, text: &str) -> String {
+        if self.colour_of_results { format!("{BOLD}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A mark in a result, as wide as every other.
+    pub fn mark(&self, mark: Mark) -> String {
+        let word = format!("{:5}", mark.name());
+        let style = match mark {
+            Mark::Ok => GREEN,
+            Mark::Note | Mark::Missing => DIM,
+            Mark::Trap => YELLOW,
+            Mark::Fails => RED,
+        };
+        if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
         io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -96,9 +145,13 @@ pub fn error(error: &anyhow::Error) {
 }
 
 fn colour_allowed() -> bool {
+    colour_allowed_on(io::stderr().is_terminal())
+}
+
+fn colour_allowed_on(is_terminal: bool) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
-    !off && io::stderr().is_terminal()
+    !off && is_terminal
 }
 
 /// A table with aligned columns; the last ones of each row may be empty.

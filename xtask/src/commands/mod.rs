@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::step::Group;
 
 mod all;
+mod doctor;
 mod explain;
 mod status;
 mod tags;
@@ -44,6 +45,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask status --json",
         arguments: status::arguments,
         run: status::run,
+    },
+    Generic {
+        name: "doctor",
+        group: Group::Helpers,
+        about: "Show what this machine has, and the traps that lie in wait",
+        example: "cargo xtask doctor --offline",
+        arguments: doctor::arguments,
+        run: doctor::run,
     },
     Generic {
         name: "explain",

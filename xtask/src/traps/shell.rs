@@ -243,7 +243,7 @@ mod tests {
             read("cat >x <<'END'\npixi info\nEND\nfor a in b; do\nrun\ndone"),
             [(1, "cat >x END".to_owned()), (5, "run".to_owned())]
         );
-        assert_eq!(read("cat <<<word\nnext"), [(1, "cat word".to_owned()), (2, "next".to_owned())]);
+        assert_eq!(read("cat <<<word\nnext"), [(1, "cat <word".to_owned()), (2, "next".to_owned())]);
     }
 
     #[test]
