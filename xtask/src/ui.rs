@@ -46,7 +46,7 @@ impl Mark {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
-            Self::Missing => "-",
+            Self::Missing => "missing",
             Self::Trap => "trap",
             Self::Fails => "fails",
         }
@@ -118,7 +118,7 @@ impl Ui {
 
     /// A mark in a result, as wide as every other.
     pub fn mark(&self, mark: Mark) -> String {
-        let word = format!("{:5}", mark.name());
+        let word = format!("{:7}", mark.name());
         let style = match mark {
             Mark::Ok => GREEN,
             Mark::Note | Mark::Missing => DIM,

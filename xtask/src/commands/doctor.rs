@@ -104,7 +104,7 @@ fn print(cx: &Context, sections: &[Section], steps: &[StepLine], findings: &[Fin
         for Line { mark, name, text, mend } in lines {
             ui.result(format_args!("  {}  {name:width$}  {text}", ui.mark(*mark)));
             if let Some(mend) = mend {
-                ui.result(format_args!("  {:8}{:width$}  hint: {mend}", "", ""));
+                ui.result(format_args!("  {:9}{:width$}  hint: {mend}", "", ""));
             }
         }
         ui.result("");
@@ -115,11 +115,10 @@ fn print(cx: &Context, sections: &[Section], steps: &[StepLine], findings: &[Fin
     let (width, engine) = (cells(&|group| group.0.chars().count()), cells(&|group| group.1.engine.len()));
     for (names, step) in &groups {
         let line = &step.line;
-        let text = format!("{names:width$}  {:engine$}  {}", step.engine, line.text);
+        let mut texts = sentences(&line.text).into_iter().chain(line.mend.iter().map(|mend| format!("hint: {mend}")));
+        let text = format!("{names:width$}  {:engine$}  {}", step.engine, texts.next().unwrap_or_default());
         ui.result(format_args!("  {}  {}", ui.mark(line.mark), text.trim_end()));
-        if let Some(mend) = &line.mend {
-            ui.result(format_args!("  {:8}{:width$}  {:engine$}  hint: {mend}", "", "", ""));
-        }
+        texts.for_each(|text| ui.result(format_args!("  {:9}{:width$}  {:engine$}  {text}", "", "", "")));
     }
     ui.result("");
     if findings.is_empty() {
@@ -130,14 +129,21 @@ fn print(cx: &Context, sections: &[Section], steps: &[StepLine], findings: &[Fin
     for (finding, more) in merged(findings) {
         let more = if more.is_empty() { String::new() } else { format!(", and in line {}", more.join(", ")) };
         ui.result(format_args!("  {}  {}  {}", ui.mark(Mark::Trap), finding.trap.id, place(finding)));
-        ui.result(format_args!("             {}{more}", finding.what));
-        ui.result(format_args!("             hint: {}", finding.mend));
+        ui.result(format_args!("               {}{more}", finding.what));
+        ui.result(format_args!("               hint: {}", finding.mend));
     }
     ui.result("\n`cargo xtask explain traps` says more about each.");
 }
 
 fn place(finding: &Finding) -> String {
     if finding.line == 0 { finding.place.clone() } else { format!("{}:{}", finding.place, finding.line) }
+}
+
+/// Why an engine was chosen, and why each of those before it was not.
+fn sentences(text: &str) -> Vec<String> {
+    let (chosen, others) = text.split_once(". ").unwrap_or((text, ""));
+    let others = others.split("; ").filter(|other| !other.is_empty());
+    [chosen].into_iter().chain(others).map(str::to_owned).collect()
 }
 
 /// What is the same in several lines of a file is said once.

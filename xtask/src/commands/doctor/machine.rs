@@ -3,13 +3,15 @@
 use std::env;
 use std::path::Path;
 
-use crate::commands::doctor::questions::{self, Answers};
+use crate::commands::doctor::questions::{self, Answers, Reached};
 use crate::commands::doctor::{Line, StepLine, lock};
 use crate::context::Context;
 use crate::engines::gpu::{self, Gpu};
 use crate::engines::{BASE_BYTES, ENGINES, UNPACKED_RATIO};
+use crate::exercise::Workspace;
 use crate::external::{Program, Programs};
 use crate::options::SourceChoice;
+use crate::rehearsal::Rehearsal;
 use crate::source::{self, Source};
 use crate::traps::{self, Files, Finding, Machine, Room};
 use crate::ui::{self, Mark};
@@ -41,8 +43,9 @@ pub struct Facts {
 impl Facts {
     /// Draws them from the answers.
     pub fn new(cx: &Context, files: &Files, answers: &Answers) -> Self {
-        let lock = files.files.iter().find(|file| file.path.ends_with("pixi.lock"));
-        let download = lock.and_then(|file| lock::download_bytes(&file.text, &cx.options.environment));
+        let source = source(cx, answers);
+        let lock = lock_of(cx, files, source);
+        let download = lock.and_then(|text| lock::download_bytes(&text, &cx.options.environment));
         let (variable, place) = questions::temporary(cx);
         let needed = download.map_or(ROUGHLY, |bytes| bytes.saturating_mul(UNPACKED_RATIO)).saturating_add(BASE_BYTES);
         let room = answers.free[1].map(|free| {
@@ -56,7 +59,7 @@ impl Facts {
         let forbidden = answers.forbidden.as_ref();
         let forbidden = forbidden.map(|forbidden| format!("{}\n  hint: {}", forbidden.why, forbidden.mend));
         Self {
-            source: source(cx, answers),
+            source,
             download,
             free: answers.free[0],
             room,
@@ -124,15 +127,16 @@ impl Facts {
             Err(reason) => Line::because(Mark::Fails, "pixi-image", reason),
         });
         for (name, answer) in answers.engines.iter().filter(|(name, _)| is_program(name)) {
-            lines.push(match answer {
+            let mut line = match answer {
                 Ok(version) => Line::new(Mark::Ok, *name, version),
                 Err(reason) => Line::because(Mark::Missing, *name, reason),
-            });
-        }
-        if is_old_docker(answers) && self.without_buildkit.is_none() {
-            let text = "`docker build` of this version takes the old builder; the steps ask for the new one";
-            let mend = Some("type `docker buildx build` where you build by hand".to_owned());
-            lines.push(Line { mend, ..Line::new(Mark::Note, "", text) });
+            };
+            if *name == "docker" && is_old_docker(answers) {
+                line.mend = Some(
+                    "type `docker buildx build` by hand, too: its `docker build` takes the old builder".to_owned(),
+                );
+            }
+            lines.push(line);
         }
         lines.push(match version("pixi") {
             Some(Ok(version)) => Line::new(Mark::Ok, "pixi", version),
@@ -147,15 +151,16 @@ impl Facts {
         let mut lines = Vec::new();
         match &answers.network {
             None => lines.push(Line::new(Mark::Note, "hosts", "not asked (--offline)")),
-            Some(hosts) => lines.extend(hosts.iter().map(|reach| match &reach.failed {
-                None => Line::new(Mark::Ok, &reach.host, "it answers"),
-                Some(reason) => Line::new(Mark::Missing, &reach.host, reason),
+            Some(hosts) => lines.extend(hosts.iter().map(|reach| match &reach.state {
+                Reached::Answers => Line::new(Mark::Ok, &reach.host, "it answers"),
+                Reached::Silent(reason) => Line::new(Mark::Missing, &reach.host, reason),
+                Reached::Unknown(reason) => Line::new(Mark::Note, &reach.host, reason),
             })),
         }
         let text = match self.source {
             Source::CondaForge => "conda-forge and the registry of the base image".to_owned(),
             Source::Rehearsal => {
-                format!("rehearsal: packages of Debian, on a copy below {}", cx.typed(&cx.target().join("rehearsal")))
+                format!("rehearsal: packages of Debian, on a copy below {}", cx.typed(Rehearsal::new(cx).directory()))
             }
         };
         lines.push(Line::new(Mark::Ok, "source", text));
@@ -190,6 +195,15 @@ impl Facts {
     }
 }
 
+/// The lock that is built from: a rehearsal has its own.
+fn lock_of(cx: &Context, files: &Files, source: Source) -> Option<String> {
+    if source == Source::CondaForge {
+        return files.files.iter().find(|file| file.path.ends_with("pixi.lock")).map(|file| file.text.clone());
+    }
+    let learner = Workspace::new(cx.resolve(&cx.options.workspace)).ok()?;
+    cx.read_file(&learner.copied_to(Rehearsal::new(cx).directory()).lock()).ok()
+}
+
 /// The engine of ours is no program that somebody installs.
 fn is_program(name: &str) -> bool {
     ENGINES.iter().any(|engine| engine.name() == name && engine.follows_recipe())
@@ -201,7 +215,7 @@ fn source(cx: &Context, answers: &Answers) -> Source {
         SourceChoice::Rehearsal => Source::Rehearsal,
         SourceChoice::Auto => match &answers.network {
             None => source::without_network(cx),
-            Some(hosts) if hosts.iter().all(|reach| reach.failed.is_none()) => Source::CondaForge,
+            Some(hosts) if hosts.iter().all(|reach| reach.failed().is_none()) => Source::CondaForge,
             Some(_) => Source::Rehearsal,
         },
     }

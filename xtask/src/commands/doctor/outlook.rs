@@ -19,7 +19,12 @@ pub fn steps(cx: &Context, files: &Files, facts: &Facts, answers: &Answers) -> V
     let is_rehearsal = facts.source == Source::Rehearsal;
     let mut lines = Vec::new();
     if is_rehearsal {
-        lines.push(by_programs("rehearse", "rehearsal", "conda-forge is not asked", facts));
+        let why = match cx.options.source {
+            SourceChoice::Auto if cx.options.offline => "what it made is here, and a lock of conda-forge is not",
+            SourceChoice::Auto => "conda-forge or the registry of the base is out of reach",
+            _ => "--source rehearsal",
+        };
+        lines.push(by_programs("rehearse", "rehearsal", why, facts));
     }
     let fetch = by_programs("fetch", "pixi-image", "it checks the digest", facts);
     lines.push(unreachable(cx, answers, fetch));
@@ -59,7 +64,7 @@ fn by_programs(name: &str, engine: &str, why: &str, facts: &Facts) -> StepLine {
 
 /// Who insists on conda-forge needs it to answer. Otherwise a rehearsal takes its place.
 fn unreachable(cx: &Context, answers: &Answers, line: StepLine) -> StepLine {
-    let failed = answers.network.iter().flatten().find_map(|reach| Some((&reach.host, reach.failed.as_ref()?)));
+    let failed = answers.network.iter().flatten().find_map(|reach| Some((&reach.host, reach.failed()?)));
     match failed {
         Some((host, reason)) if cx.options.source == SourceChoice::CondaForge && line.line.mark == Mark::Ok => {
             let reason = format!("{host}: {reason}\n  hint: `--source rehearsal` does without it");

@@ -34,8 +34,25 @@ enum Answer {
 pub struct Reach {
     /// The host.
     pub host: String,
-    /// Why not; none where it answers.
-    pub failed: Option<String>,
+    /// What came of it.
+    pub state: Reached,
+}
+
+/// Whether an address answers.
+pub enum Reached {
+    /// It does.
+    Answers,
+    /// It does not: why.
+    Silent(String),
+    /// It was not asked: why.
+    Unknown(String),
+}
+
+impl Reach {
+    /// Why it does not answer.
+    pub fn failed(&self) -> Option<&str> {
+        if let Reached::Silent(reason) = &self.state { Some(reason) } else { None }
+    }
 }
 
 /// All answers.
@@ -124,8 +141,9 @@ fn network(cx: &Context) -> Vec<Reach> {
             let reach = |line: &str| {
                 let mut fields = line.split('\t');
                 let (state, address) = (fields.next()?, fields.next()?);
-                let reason = || fields.next().unwrap_or("it does not answer").to_owned();
-                Some(Reach { host: host(address).to_owned(), failed: (state != "reachable").then(reason) })
+                let reason = fields.next().unwrap_or("it does not answer").to_owned();
+                let state = if state == "reachable" { Reached::Answers } else { Reached::Silent(reason) };
+                Some(Reach { host: host(address).to_owned(), state })
             };
             let said: Vec<Reach> = output.stdout.lines().filter_map(reach).collect();
             if !said.is_empty() {
@@ -134,11 +152,14 @@ fn network(cx: &Context) -> Vec<Reach> {
         }
     }
     let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let by_proxy = proxies.iter().any(|name| cx.env(name).is_some());
+    let proxy = proxies.iter().find(|name| cx.env(name).is_some());
     cx.at_once(&pins::REACHABLE, |cx, address| {
         let host = host(address).to_owned();
-        let failed = if by_proxy { None } else { cx.connects(&host, 443, NETWORK).err() };
-        Reach { host, failed }
+        let state = match proxy {
+            Some(name) => Reached::Unknown(format!("not asked: {name} is set, which pixi-image will follow")),
+            None => cx.connects(&host, 443, NETWORK).map_or_else(Reached::Silent, |()| Reached::Answers),
+        };
+        Reach { host, state }
     })
 }
 
