@@ -157,7 +157,7 @@ pub const TRAPS: &[Trap] = &[
     Trap {
         id: "T13",
         title: "the environment is copied twice",
-        mend: "do all in one stage",
+        mend: "do all in one stage, as `cargo xtask diff apptainer.def` shows",
         in_files: &[recipes::two_stages],
         on_machine: machine::no_room,
     },
@@ -213,7 +213,7 @@ pub const TRAPS: &[Trap] = &[
     Trap {
         id: "T21",
         title: "Apptainer's own shell",
-        mend: "let bash run the activation and hand back `export` lines, as `cargo xtask recipe apptainer` writes it",
+        mend: "let bash run the activation and hand back `export` lines, as `cargo xtask diff apptainer.def` shows",
         in_files: &[recipes::own_shell],
         on_machine: nowhere,
     },

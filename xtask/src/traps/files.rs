@@ -154,7 +154,7 @@ pub fn two_names(view: &View<'_>) -> Vec<Spot> {
             let source =
                 |name: &str| copy.sources.iter().any(|own| own.trim_start_matches("./").trim_matches('/') == name);
             let is_there = tree.is_some_and(|tree| tree.has("src"));
-            if source("src") && !is_there {
+            if source("src") && copy.to.trim_end_matches('/').ends_with("src") && !is_there {
                 let what = "code lies in app/, and src is what it is called in the image";
                 spots.push(Spot::new(&recipe.path, copy.line, what).mend("write `app` in place of `src` here"));
             }

@@ -18,8 +18,10 @@ pub fn arguments(view: &View<'_>) -> Vec<Spot> {
     for recipe in &view.recipes {
         for (line, name) in recipe.stages.iter().flat_map(|stage| &stage.undeclared) {
             spots.push(match recipe.kind {
-                Kind::Dockerfile => Spot::new(&recipe.path, *line, format!("{name} is empty in this stage"))
-                    .mend(format!("write `ARG {name}` behind this stage's FROM")),
+                Kind::Dockerfile => {
+                    Spot::new(&recipe.path, *line, format!("${name} is empty here: this stage does not declare it"))
+                        .mend(format!("write `ARG {name}` behind this stage's FROM"))
+                }
                 Kind::Definition => Spot::new(
                     &recipe.path,
                     *line,
@@ -47,7 +49,8 @@ pub fn newer_file(view: &View<'_>) -> Vec<Spot> {
         };
         for copy in recipe.stages.iter().flat_map(|stage| &stage.copies).filter(|copy| copy.is_inner) {
             if copy.sources.iter().any(|source| source.ends_with(".condapackageignore")) {
-                let what = format!("pixi before 0.48 writes no .condapackageignore, and {} may be one", base.reference);
+                let is = if base.pixi_version().is_some() { "is older" } else { "may be older" };
+                let what = format!("pixi writes .condapackageignore since 0.48, and that of {} {is}", base.reference);
                 spots.push(Spot::new(&recipe.path, copy.line, what));
             }
         }
@@ -146,7 +149,7 @@ pub fn only_run(view: &View<'_>) -> Vec<Spot> {
                 let is_written = written.iter().any(|text| recipe.says(text));
                 (!is_active && !is_written).then(|| {
                     Spot::new(&recipe.path, *line, "only `run` reads this: `apptainer exec` and `shell` find no python")
-                        .mend("activate the environment in %environment, as `cargo xtask recipe apptainer` writes it")
+                        .mend("activate the environment in %environment, as `cargo xtask diff apptainer.def` shows")
                 })
             }
         }
@@ -177,7 +180,8 @@ fn does_something(command: &Command) -> bool {
     ];
     let asks_version = command.words.iter().skip(1).all(|word| ["--version", "-V", "-VV"].contains(&word.as_str()));
     let lists = ["info", "list", "tree", "shell-hook"].iter().any(|subcommand| command.is("pixi", subcommand));
-    !looks.contains(&command.program()) && !lists && !(asks_version && command.words.len() > 1)
+    let only_looks = looks.contains(&command.program()) || lists;
+    !only_looks && (!asks_version || command.words.len() == 1)
 }
 
 /// T07: a tag that moves, or a pixi that cannot read the lock.

@@ -87,6 +87,6 @@ impl Step<'_> {
     pub fn looks_at_branch(&self) -> bool {
         let names = ["refs/heads", "default_branch", "DEFAULT_BRANCH", "github.ref_name", "GITHUB_REF_NAME"];
         let in_script = |name: &&str| self.script.iter().any(|line| line.text.contains(*name));
-        names.iter().any(|name| self.condition.contains(name) || in_script(&name))
+        names.iter().any(|name| self.condition.contains(name) || in_script(name))
     }
 }
