@@ -119,6 +119,13 @@ fn what_is_quoted_stands_in_the_files() {
 }
 
 #[test]
+fn the_start_is_shown_as_it_is() {
+    let manifest = lesson("exercise/pixi.toml").lines();
+    let indented = manifest.map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") });
+    assert!(page("start").text.contains(&indented.collect::<String>()));
+}
+
+#[test]
 fn no_line_of_ours_and_of_the_lessons_recipes_is_left_unexplained() {
     // The second workflow explains what differs from the first.
     let shared: Vec<_> = ["Ours:", "The lesson:"].map(|words| quoted(page("workflows-docker").text, words)).concat();
