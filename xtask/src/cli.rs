@@ -16,13 +16,13 @@ pub fn run() -> Result<()> {
     let matches = with_groups(command()).get_matches();
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let cx = Context::new(Options::from_arg_matches(matches)?)?;
-    let done = match (COMMANDS.iter().find(|one| one.name == name), STEPS.iter().find(|one| one.name() == name)) {
-        (Some(command), _) => (command.run)(&cx, matches),
-        (None, Some(step)) => steps::run_typed(&cx, *step, matches),
-        (None, None) => Ok(()),
-    };
-    // Some usage only the command itself can call wrong.
-    done.map_err(|error| error.downcast::<clap::Error>().map_or_else(|error| error, |usage| usage.exit()))
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
+        return (command.run)(&cx, matches);
+    }
+    match STEPS.iter().find(|step| step.name() == name) {
+        Some(step) => steps::run_typed(&cx, *step, matches),
+        None => Ok(()),
+    }
 }
 
 fn command() -> Command {

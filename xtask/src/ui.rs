@@ -18,7 +18,6 @@ pub struct Ui {
     dry_run: bool,
 }
 
-const PLAIN: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
@@ -93,13 +92,13 @@ impl Ui {
     }
 
     fn paint(&self, style: &str, text: &str) -> String {
-        if self.colour { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
+        if self.colour { format!("{style}{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// Prints an error: what failed, why, and what to do, each once.
 pub fn error(error: &anyhow::Error) {
-    let label = if colour_allowed(&io::stderr()) { format!("{RED}error:{PLAIN}") } else { "error:".to_owned() };
+    let label = if colour_allowed(&io::stderr()) { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
     stderr(format_args!("{label} {error:#}"));
 }
 
@@ -112,8 +111,8 @@ fn colour_allowed(stream: &impl IsTerminal) -> bool {
 /// A text for a terminal with colours: `#` and indentation show by looks.
 fn styled(text: &str) -> String {
     let line = |line: &str| match line.trim_start_matches('#').strip_prefix(' ') {
-        Some(heading) if line.starts_with('#') => format!("{BOLD}{heading}{PLAIN}"),
-        _ if line.starts_with("    ") => format!("{DIM}{line}{PLAIN}"),
+        Some(heading) if line.starts_with('#') => format!("{BOLD}{heading}\x1b[0m"),
+        _ if line.starts_with("    ") => format!("{DIM}{line}\x1b[0m"),
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")

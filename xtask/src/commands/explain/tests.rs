@@ -189,6 +189,8 @@ fn a_text_is_found_by_what_learners_call_it() {
         assert_eq!(name(words).as_deref(), Some(found), "{words}");
     }
     assert!(Page::find("t21").unwrap().text.starts_with("## T21: ") && Page::find("T22").is_none());
+    assert_eq!(name("Slurm").as_deref(), Some("submit"));
+    assert!(topics().into_iter().all(|topic| stations::find(topic).is_none()), "a topic hides behind a step");
     assert!(["build", "nothing", ""].iter().all(|words| name(words).is_none()));
 }
 
