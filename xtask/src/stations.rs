@@ -40,14 +40,19 @@ const DEPLOYING: &str = "Deploying Pixi environments";
 
 /// The path, in the lesson's order.
 pub const STATIONS: &[Station] = &[
-    Station { name: "rehearse", aliases: &[], section: "", by: By::Steps(&[(&Rehearse, None)]) },
+    Station { name: "rehearse", aliases: &["rehearsal"], section: "", by: By::Steps(&[(&Rehearse, None)]) },
     Station { name: "start", aliases: &["init"], section: DEPLOYING, by: By::Hand(started) },
-    Station { name: "fetch", aliases: &["script"], section: "Moving files", by: By::Steps(&[(&Fetch, None)]) },
+    Station {
+        name: "fetch",
+        aliases: &["script", "torch_detect_GPU.py"],
+        section: "Moving files",
+        by: By::Steps(&[(&Fetch, None)]),
+    },
     Station { name: "edit", aliases: &["pixi.toml"], section: DEPLOYING, by: By::Steps(&[(&Edit, None)]) },
     Station { name: "lock", aliases: &["pixi.lock"], section: DEPLOYING, by: By::Steps(&[(&Lock, None)]) },
     Station {
         name: "recipe docker",
-        aliases: &["Dockerfile"],
+        aliases: &["Dockerfile", ".dockerignore"],
         section: "Dockerfile walkthrough",
         by: By::Steps(&[(&WriteRecipe, DOCKER)]),
     },
@@ -66,7 +71,7 @@ pub const STATIONS: &[Station] = &[
     },
     Station {
         name: "recipe apptainer",
-        aliases: &["apptainer.def", "definition"],
+        aliases: &["apptainer.def", "definition file"],
         section: "Apptainer walkthrough",
         by: By::Steps(&[(&WriteRecipe, APPTAINER)]),
     },
@@ -84,8 +89,8 @@ pub const STATIONS: &[Station] = &[
         by: By::Steps(&[(&Workflows, APPTAINER)]),
     },
     Station { name: "commit", aliases: &["version control", "git"], section: VERSION_CONTROL, by: By::Hand(committed) },
-    Station { name: "push", aliases: &[], section: VERSION_CONTROL, by: By::Hand(pushed) },
-    Station { name: "submit", aliases: &[], section: DEPLOYING, by: By::Hand(submitted) },
+    Station { name: "push", aliases: &["publish"], section: VERSION_CONTROL, by: By::Hand(pushed) },
+    Station { name: "submit", aliases: &["cluster", "slurm", "htcondor"], section: DEPLOYING, by: By::Hand(submitted) },
 ];
 
 /// A piece of work on the path.
