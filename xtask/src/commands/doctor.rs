@@ -121,10 +121,10 @@ fn print(cx: &Context, sections: &[Section], steps: &[StepLine], findings: &[Fin
         texts.for_each(|text| ui.result(format_args!("  {:9}{:width$}  {:engine$}  {text}", "", "", "")));
     }
     ui.result("");
-    if findings.is_empty() {
+    let Some(first) = findings.first() else {
         ui.result(format_args!("{}: none", ui.title("Traps")));
         return;
-    }
+    };
     ui.result(ui.title("Traps"));
     for (finding, more) in merged(findings) {
         let more = if more.is_empty() { String::new() } else { format!(", and in line {}", more.join(", ")) };
@@ -132,7 +132,7 @@ fn print(cx: &Context, sections: &[Section], steps: &[StepLine], findings: &[Fin
         ui.result(format_args!("               {}{more}", finding.what));
         ui.result(format_args!("               hint: {}", finding.mend));
     }
-    ui.result("\n`cargo xtask explain traps` says more about each.");
+    ui.result(format_args!("\n`cargo xtask explain {}` says more about it, `explain traps` about all.", first.trap.id));
 }
 
 fn place(finding: &Finding) -> String {

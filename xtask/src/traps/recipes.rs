@@ -196,9 +196,9 @@ pub fn moving_base(view: &View<'_>) -> Vec<Spot> {
             let moves = if base.is_pixi() {
                 base.pixi_version().is_none()
             } else {
-                base.reference != "scratch"
-                    && base.reference.contains(['.', ':', '/'])
-                    && base.tag().is_none_or(|tag| tag == "latest")
+                // Of a definition file's base it is not told here whether it is an image of a registry.
+                let is_image = recipe.kind == Kind::Dockerfile || base.reference.contains(['.', ':', '/']);
+                base.reference != "scratch" && is_image && base.tag().is_none_or(|tag| tag == "latest")
             };
             let is_file =
                 base.reference.ends_with(".sif") || base.reference.starts_with('/') || base.reference.contains('{');

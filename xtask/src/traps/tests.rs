@@ -61,3 +61,54 @@ fn the_table_is_that_of_the_text() {
     assert_eq!(table, titles);
     assert!(TRAPS.iter().all(|trap| !trap.mend.is_empty()));
 }
+
+#[test]
+fn a_file_that_is_half_written_is_no_reason_to_fail() {
+    for (folder, file) in [
+        ("exact", "Dockerfile"),
+        ("exact", "apptainer.def"),
+        ("exact", "docker.yaml"),
+        ("recipes", "Dockerfile"),
+        ("recipes", "apptainer.def"),
+        ("workflows", "apptainer.yaml"),
+    ] {
+        let text = lesson::text(&format!("{folder}/{file}")).unwrap();
+        for end in (0..text.len()).step_by(23).filter(|end| text.is_char_boundary(*end)) {
+            in_file(file, &text[..end]);
+            in_file(file, &text[end..]);
+        }
+    }
+}
+
+#[test]
+fn what_others_write_well_is_no_trap() {
+    for (name, text) in [
+        ("Dockerfile", "FROM python:3.13-slim\nCOPY . .\nCMD python x.py\n"),
+        (
+            "docker.yaml",
+            "jobs:\n  a:\n    steps:\n    - run: docker build -t x:latest .\n    - run: docker run x:latest true\n",
+        ),
+        (
+            "docker.yaml",
+            "jobs:\n  a:\n    steps:\n    - uses: docker/setup-qemu-action@v3\n    - uses: docker/build-push-action@v6\n      \
+             with:\n        platforms: linux/amd64,linux/arm64\n",
+        ),
+        (
+            "docker.yaml",
+            "jobs:\n  a:\n    steps:\n    - uses: docker/metadata-action@v5\n      with:\n        tags: |\n          \
+             type=raw,value=latest,enable={{is_default_branch}}\n          type=sha\n",
+        ),
+        ("build.sh", "# apptainer build --build-arg ENVIRONMENT_NAME=gpu x.sif a.def\napptainer build x.sif a.def\n"),
+        ("pixi.toml", "[feature.gpu.system-requirements]\ncuda = \"12\"\n"),
+    ] {
+        assert_eq!(ids(&in_file(name, text)), Vec::<&str>::new(), "{text}");
+    }
+    // The recipe of pixi's own documentation: pinned, with a command of its own, on a base without pixi.
+    let pixi = "FROM ghcr.io/prefix-dev/pixi:0.77.0 AS build\nWORKDIR /app\nCOPY . .\nRUN pixi install --locked -e prod\n\
+                RUN pixi shell-hook -e prod -s bash > /shell-hook\nRUN echo \"#!/bin/bash\" > /app/entrypoint.sh\n\
+                RUN cat /shell-hook >> /app/entrypoint.sh\nRUN echo 'exec \"$@\"' >> /app/entrypoint.sh\n\
+                FROM ubuntu:24.04 AS production\nWORKDIR /app\nCOPY --from=build /app/.pixi/envs/prod /app/.pixi/envs/prod\n\
+                COPY --from=build --chmod=0755 /app/entrypoint.sh /app/entrypoint.sh\nENTRYPOINT [ \"/app/entrypoint.sh\" ]\n\
+                CMD [ \"uvicorn\", \"x:app\" ]\n";
+    assert_eq!(ids(&in_file("Dockerfile", pixi)).join(" "), "T05 T14 T17 T19");
+}

@@ -203,8 +203,8 @@ fn tag_lines(step: &Step<'_>) -> Vec<Line> {
         lines.extend(step.input("tags").into_iter().cloned());
     }
     for command in step.commands() {
-        let names =
-            is_push(&command) || DOCKER.contains(&command.program()) && (command.has("tag") || command.has("build"));
+        let is_docker = DOCKER.contains(&command.program());
+        let names = is_push(&command) || is_docker && (command.has("tag") || command.has("--push"));
         if names {
             lines.push(Line { number: command.line, text: command.words.join(" ") });
         }
