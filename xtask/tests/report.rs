@@ -8,7 +8,7 @@ mod page;
 mod support;
 
 use page::{HOSTILE, Package, answer_plan, finish, fresh, packages};
-use support::Repository;
+use support::{Repository, golden};
 
 const REPORT: &str = "target/report.html";
 
@@ -97,7 +97,10 @@ fn names_and_output_cannot_leave_their_place() {
 #[test]
 fn what_is_not_there_yet_is_said_with_the_command_that_makes_it() {
     let repository = fresh("report-fresh", &packages(3));
+    let help = repository.xtask(&["report", "--help"]).stdout();
+    golden("help-report", help.split("\nCommon options:").next().unwrap());
     let said = repository.xtask(&["report"]);
+    assert!(repository.calls().is_empty(), "nothing is asked of the network");
     let page = {
         said.ends(0);
         repository.read(REPORT)

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::page::quoted;
 
 /// A browser that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What keeps it from the network, and from what a machine without a screen lacks.
 const OPTIONS: &[&str] = &[
     "--headless",

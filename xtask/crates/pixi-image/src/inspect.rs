@@ -22,7 +22,7 @@ const METADATA_LIMIT: u64 = 4 << 20;
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Inspection {
     /// An OCI archive, or an OCI layout directory.
-    Oci(Oci),
+    Oci(Box<Oci>),
     /// A SIF.
     Sif(Sif),
 }
@@ -178,7 +178,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
             Ok(descriptors) => return inspect_sif(path, file, &descriptors).map(Inspection::Sif),
         }
     }
-    inspect_oci(path).map(Inspection::Oci)
+    inspect_oci(path).map(|image| Inspection::Oci(Box::new(image)))
 }
 
 fn inspect_oci(path: &Path) -> Result<Oci, InspectError> {

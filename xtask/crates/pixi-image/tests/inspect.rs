@@ -53,7 +53,7 @@ fn sif_file(directory: &Path) -> PathBuf {
 
 fn oci(path: &Path) -> Oci {
     match inspect(path).unwrap() {
-        Inspection::Oci(image) => image,
+        Inspection::Oci(image) => *image,
         Inspection::Sif(_) => panic!("{} is taken for a SIF", path.display()),
     }
 }

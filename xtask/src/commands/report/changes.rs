@@ -11,13 +11,16 @@ pub struct Side {
     pub files: Vec<File>,
 }
 
+/// One thing before and after; none where it is not there.
+pub type Change<T> = (Option<T>, Option<T>);
+
 /// What is there before and after, of all that is not the same; in the order of the names.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
     /// Packages that are added, removed or other ones.
-    pub packages: Vec<(Option<Package>, Option<Package>)>,
+    pub packages: Vec<Change<Package>>,
     /// Files that are added, removed or have another content.
-    pub files: Vec<(Option<File>, Option<File>)>,
+    pub files: Vec<Change<File>>,
 }
 
 impl Side {
@@ -40,7 +43,7 @@ impl Difference {
 
     /// How many bytes of package archives come and go, as far as the locks know.
     pub fn bytes(&self) -> (u64, u64) {
-        let sum = |side: fn(&(Option<Package>, Option<Package>)) -> &Option<Package>| {
+        let sum = |side: fn(&Change<Package>) -> &Option<Package>| {
             self.packages.iter().filter_map(|change| side(change).as_ref()?.bytes).sum()
         };
         (sum(|change| &change.1), sum(|change| &change.0))
@@ -52,13 +55,13 @@ fn changed<T: Clone, K: Ord>(
     after: &[T],
     key: impl Fn(&T) -> K,
     same: impl Fn(&T, &T) -> bool,
-) -> Vec<(Option<T>, Option<T>)> {
+) -> Vec<Change<T>> {
     let find = |side: &[T], wanted: &K| side.iter().find(|one| key(one) == *wanted).cloned();
     let mut keys: Vec<K> = before.iter().chain(after).map(&key).collect();
     keys.sort_unstable();
     keys.dedup();
     let sides = keys.iter().map(|key| (find(before, key), find(after, key)));
-    let differs = |sides: &(Option<T>, Option<T>)| !matches!(sides, (Some(one), Some(other)) if same(one, other));
+    let differs = |sides: &Change<T>| !matches!(sides, (Some(one), Some(other)) if same(one, other));
     sides.filter(differs).collect()
 }
 
@@ -86,7 +89,7 @@ mod tests {
             files: vec![file("x", "2"), file("y", "1")],
         };
         let difference = before.to(&after);
-        let told = |change: &(Option<Package>, Option<Package>)| {
+        let told = |change: &Change<Package>| {
             let version = |side: &Option<Package>| side.as_ref().map(|one| format!("{} {}", one.name, one.version));
             (version(&change.0), version(&change.1))
         };
