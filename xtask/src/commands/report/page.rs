@@ -89,7 +89,7 @@ fn one_stop(stop: &Stop, longest: Duration) -> String {
     let class = name.replace(' ', "-");
     let mut why = escape(stop.state.reason());
     if stop.state.is_outstanding() {
-        why += &format!(" <code>{}</code>", escape(&stop.command));
+        why += &format!("{} <code>{}</code>", if why.is_empty() { "" } else { ":" }, escape(&stop.command));
     }
     let why = if why.is_empty() { String::new() } else { format!("<p class=\"why\">{why}</p>") };
     let runs: String = stop.runs.iter().map(|ran| run(ran, stop.runs.len() > 1, longest)).collect();
@@ -281,11 +281,14 @@ fn difference_table(caption: &str, difference: &Difference) -> String {
     });
     let rows: String = packages.chain(files).collect();
     let (more, less) = difference.bytes();
+    let packages = match difference.packages.as_slice() {
+        [] => String::new(),
+        _ => format!(": {} of packages", growth([Some(less), Some(more)])),
+    };
     format!(
-        "<table>\n<caption>{caption}: {} of packages</caption>\n<thead><tr><th scope=\"col\">What</th><th scope=\"col\">Before\
+        "<table>\n<caption>{caption}{packages}</caption>\n<thead><tr><th scope=\"col\">What</th><th scope=\"col\">Before\
          </th><th scope=\"col\">After</th><th scope=\"col\" class=\"number\">Size</th></tr></thead>\n<tbody>\n{rows}</tbody>\n\
-         </table>\n",
-        growth([Some(less), Some(more)])
+         </table>\n"
     )
 }
 
