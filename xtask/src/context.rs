@@ -159,6 +159,32 @@ impl Context {
         }
     }
 
+    /// Shows and runs a command whose standard output goes on to ours as it comes, and is kept; nothing in a dry run.
+    pub fn tee(&self, line: &CommandLine) -> Result<Option<Output>> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let started = self.command(line).stdout(Stdio::piped()).spawn();
+        let mut process = started.map_err(|error| cannot_start(line, &error))?;
+        let mut stdout = String::new();
+        let mut reader = BufReader::new(process.stdout.take().context("a pipe was asked for")?);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).with_context(|| format!("read from {}", line.short()))? > 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            self.ui.result(text.trim_end_matches('\n'));
+            stdout += &text;
+            bytes.clear();
+        }
+        let status = process.wait().with_context(|| format!("wait for {}", line.short()))?;
+        Ok(Some(Output { stdout, stderr: String::new(), code: code(status) }))
+    }
+
+    /// Ends this process as the command ended that it ran.
+    pub fn end_with(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+
     /// Shows and starts a server that prints its address as the first line and ends with its standard input.
     pub fn serve(&self, line: &CommandLine) -> Result<Option<Server>> {
         self.ui.command(line);

@@ -188,13 +188,16 @@ fn git(session: &Session<'_>, words: &[&str]) -> Option<String> {
 /// Everything of the workspace and the workflows is in git.
 fn committed(session: &Session<'_>) -> Result<State> {
     let workspace = session.cx.typed(session.learner.directory());
-    let words = ["status", "--porcelain", "--untracked-files=all", "--", &workspace, ".github/workflows"];
+    // With `-z` names stand as they are, each ended by a zero; the state of a file is two letters before its name.
+    let words =
+        ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", &workspace, ".github/workflows"];
     Ok(match git(session, &words) {
         None => State::ToDo("this is no repository of git yet: `git init` makes it one".to_owned()),
         Some(changes) if changes.is_empty() => State::Done,
         Some(changes) => {
-            let first = changes.lines().next().and_then(|line| line.get(3..)).unwrap_or_default();
-            let more = changes.lines().count() - 1;
+            let mut names = changes.split_terminator('\0').filter_map(|entry| entry.get(3..));
+            let first = names.next().unwrap_or_default();
+            let more = names.count();
             State::ToDo(if more == 0 {
                 format!("{first} is not committed")
             } else {

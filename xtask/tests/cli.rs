@@ -220,6 +220,9 @@ fn an_exit_code_of_the_command_in_the_image_is_passed_on() {
     repository.write("programs/run-code", "7");
     let run = repository.xtask(&["run", "docker", "--", "false"]);
     assert!(!run.ends(7).stderr().contains("error:"), "the command speaks for itself: {}", run.stderr());
+    let script = repository.xtask(&["run", "docker"]);
+    assert!(!script.ends(7).stderr().contains("error:"), "and so does the script: {}", script.stderr());
+    assert!(repository.xtask(&["status"]).stdout().contains("\nrun docker           to do "), "it did not run well");
     repository.write("target/containers/cuda-exercise-gpu.oci.tar", "another");
     let all = repository.xtask(&["all"]);
     assert!(

@@ -95,6 +95,14 @@ impl Repository {
         self
     }
 
+    /// The machine's own git.
+    pub fn with_git(self) -> Self {
+        let path = std::env::var_os("PATH").unwrap();
+        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
+        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
+        self
+    }
+
     /// Everything on the network answers.
     pub fn online(self) -> Self {
         self.write("programs/reachable", "all");
