@@ -9,6 +9,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod git;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -28,12 +29,19 @@ mod ui;
 
 use std::process::ExitCode;
 
+use crate::context::Told;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            ui::error(&error);
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(wrong_usage) => wrong_usage.exit(),
+            Err(error) => {
+                if !error.is::<Told>() {
+                    ui::error(&error);
+                }
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -12,9 +12,40 @@ use crate::options::Options;
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     colour: bool,
+    colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
+}
+
+/// How a part of a result looks on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As it is.
+    Plain,
+    /// What stands above others.
+    Head,
+    /// Where something is.
+    Place,
+    /// What was there.
+    Old,
+    /// What is there instead.
+    New,
+    /// A word about it.
+    Hint,
+}
+
+impl Look {
+    fn style(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => BOLD,
+            Self::Place => "\x1b[36m",
+            Self::Old => "\x1b[31m",
+            Self::New => "\x1b[32m",
+            Self::Hint => YELLOW,
+        }
+    }
 }
 
 const BOLD: &str = "\x1b[1m";
@@ -25,8 +56,9 @@ const YELLOW: &str = "\x1b[1;33m";
 impl Ui {
     /// Looks depend on the options, on what stderr is, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
-        let colour = !options.plain && colour_allowed();
-        Self { colour, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
+        let colour = !options.plain && colour_allowed(&io::stderr());
+        let colour_of_results = !options.plain && colour_allowed(&io::stdout());
+        Self { colour, colour_of_results, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
     }
 
     /// Begins a step.
@@ -79,6 +111,24 @@ impl Ui {
         stdout(format_args!("{text}"));
     }
 
+    /// Prints a line of a result that has looks.
+    pub fn painted(&self, look: Look, text: &str) {
+        let style = look.style();
+        if self.colour_of_results && !style.is_empty() {
+            stdout(format_args!("{style}{text}\x1b[0m"));
+        } else {
+            stdout(format_args!("{text}"));
+        }
+    }
+
+    /// Asks somebody who types: only a yes is one.
+    pub fn confirm(&self, question: &str) -> bool {
+        let _ = write!(io::stderr(), "{} [y/N] ", self.paint(BOLD, question));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
+    }
+
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
         io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -91,14 +141,14 @@ impl Ui {
 
 /// Prints an error: what failed, why, and what to do, each once.
 pub fn error(error: &anyhow::Error) {
-    let label = if colour_allowed() { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
+    let label = if colour_allowed(&io::stderr()) { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
     stderr(format_args!("{label} {error:#}"));
 }
 
-fn colour_allowed() -> bool {
+fn colour_allowed(stream: &impl IsTerminal) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
-    !off && io::stderr().is_terminal()
+    !off && stream.is_terminal()
 }
 
 /// A table with aligned columns; the last ones of each row may be empty.

@@ -12,7 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["options", "manifest_edit", "exercise"],
     &["ui"],
     &["context"],
-    &["stamp", "external"],
+    &["stamp", "external", "git"],
     &["base", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],

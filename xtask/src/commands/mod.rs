@@ -7,7 +7,10 @@ use crate::context::Context;
 use crate::step::Group;
 
 mod all;
+mod commit;
+mod diff;
 mod explain;
+mod reset;
 mod status;
 mod tags;
 
@@ -52,6 +55,30 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask explain traps",
         arguments: explain::arguments,
         run: explain::run,
+    },
+    Generic {
+        name: "diff",
+        group: Group::Helpers,
+        about: "Show how your files differ from the lesson's",
+        example: "cargo xtask diff recipe docker",
+        arguments: diff::arguments,
+        run: diff::run,
+    },
+    Generic {
+        name: "reset",
+        group: Group::Helpers,
+        about: "Bring a step's files back to the lesson's; yours are kept",
+        example: "cargo xtask reset start",
+        arguments: reset::arguments,
+        run: reset::run,
+    },
+    Generic {
+        name: "commit",
+        group: Group::Helpers,
+        about: "Show the git commands for a step's files; --yes runs them",
+        example: "cargo xtask commit docker",
+        arguments: commit::arguments,
+        run: commit::run,
     },
     Generic {
         name: "tags",

@@ -1,5 +1,7 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -52,6 +54,11 @@ impl Step for Build {
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
         session.formats().into_iter().map(|format| task(session, self, format)).collect()
+    }
+
+    /// The base image's digest: images are never in git.
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.base_lock()])
     }
 
     /// What one engine makes, it makes in one go.
