@@ -1,12 +1,10 @@
 //! The command line, made from the tables of steps and commands.
 
 use anyhow::Result;
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, FromArgMatches};
+use clap::{Command, FromArgMatches};
 
-use crate::commands::COMMANDS;
+use crate::commands::{COMMANDS, command};
 use crate::context::Context;
-use crate::engines;
 use crate::options::Options;
 use crate::step::Group;
 use crate::steps::{self, STEPS};
@@ -23,23 +21,6 @@ pub fn run() -> Result<()> {
         Some(step) => steps::run_typed(&cx, *step, matches),
         None => Ok(()),
     }
-}
-
-fn command() -> Command {
-    let root = Options::augment_args(Command::new("cargo xtask"))
-        .mut_arg("engine", |arg| arg.value_parser(PossibleValuesParser::new(engines::names())))
-        .bin_name("cargo xtask")
-        .long_about(None)
-        .about("The lesson \"Deploying Pixi environments\", step by step: from pixi.toml to tested container images")
-        .after_help("Begin with `cargo xtask all`. Paths are relative to the repository's root, where every printed command can be typed.")
-        .max_term_width(110)
-        .subcommand_required(true)
-        .arg_required_else_help(true);
-    let generic = COMMANDS.iter().map(|command| {
-        let example = format!("Example:\n  {}", command.example);
-        (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
-    });
-    root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
 }
 
 /// The command line with a help that lists the commands in groups, which clap has none of.

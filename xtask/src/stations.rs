@@ -307,7 +307,9 @@ fn committed(session: &Session<'_>) -> Result<State> {
     for station in STATIONS {
         files.extend(station.files(session)?);
     }
-    let changes = git.changes(&files)?;
+    let mut changes = git.changes(&files)?;
+    // What is not there is to be made, which an earlier station says.
+    changes.retain(|change| change.kind != Kind::Removed);
     let Some(first) = changes.first() else { return Ok(State::Done) };
     let what = if first.kind == Kind::Ignored { "is ignored by git" } else { "is not committed" };
     Ok(State::ToDo(match changes.len() - 1 {

@@ -133,6 +133,7 @@ fn commit(
         );
     }
     let files = changed(&git, part)?;
+    note_own(session, &git, part)?;
     if files.is_empty() {
         cx.ui.result("Nothing to commit: what is there is in git as it is.");
         return Ok(());
@@ -179,8 +180,11 @@ fn changed(git: &Git<'_>, part: &Part) -> Result<Vec<String>> {
         let changes = git.changes(std::slice::from_ref(file))?;
         if cx.entry(file)?.is_none() {
             let is_removed = changes.iter().any(|change| change.kind == Kind::Removed);
-            let was = if is_removed { "and its removal is not committed" } else { "yet" };
-            cx.ui.note(format_args!("{place} is not there {was}: `{made_by}` makes it."));
+            let was = if is_removed { "any more" } else { "yet" };
+            // Not every build pins a base image.
+            if !file.ends_with("base.lock") {
+                cx.ui.note(format_args!("{place} is not there {was}: `{made_by}` makes it."));
+            }
             continue;
         }
         for Change { kind, path } in changes {
@@ -191,14 +195,27 @@ fn changed(git: &Git<'_>, part: &Part) -> Result<Vec<String>> {
                 Kind::Ignored => {
                     let rule = git.rule(&place).map_or(String::new(), |rule| format!(" by {rule}"));
                     bail!(
-                        "{place} is ignored{rule}\n  hint: take that rule out, or add `!{place}` behind it: \
-                         git must hold the file, or nobody else can build what you build"
+                        "git ignores {place}{rule}\n  hint: take that rule out: what git does not hold, nobody else can build"
                     )
                 }
             }
         }
     }
     Ok(changed)
+}
+
+/// Names what the learner has beside the script, which images get, too.
+fn note_own(session: &Session<'_>, git: &Git<'_>, part: &Part) -> Result<()> {
+    let (cx, script) = (session.cx, session.learner.script());
+    if !part.files.iter().any(|(file, _)| *file == script) {
+        return Ok(());
+    }
+    let changes = git.changes(&[session.learner.app()])?;
+    let others = changes.into_iter().filter(|change| change.kind != Kind::Ignored && change.path != cx.typed(&script));
+    for Change { path, .. } in others {
+        cx.ui.note(format_args!("{path} is your own, and no part of this commit: `git add` and `git commit` take it."));
+    }
+    Ok(())
 }
 
 /// The command that goes to the branch, if it is not this one already. A branch of the learner's own is good; the branch

@@ -52,11 +52,18 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
         });
         return Ok(());
     }
-    let step = station.map_or("STEP".to_owned(), Station::word);
-    cx.ui.note(format_args!(
-        "{different} of {}: not as the lesson has it. `cargo xtask reset {step}` brings a step back, and keeps what you have.",
-        count(files.len())
-    ));
+    let is = if different == 1 { "is not as the lesson has it" } else { "are not as the lesson has them" };
+    let way_back = match station {
+        _ if cx.options.exact => "`cargo xtask explain traps` tells of the traps in the lesson's files.".to_owned(),
+        Some(station) if station.is_start() => {
+            "Later steps change pixi.toml; `cargo xtask reset start` begins anew.".to_owned()
+        }
+        station => format!(
+            "`cargo xtask reset {}` brings the lesson's back, and keeps what you have.",
+            station.map_or("STEP", |station| station.name)
+        ),
+    };
+    cx.ui.note(format_args!("{different} of {} {is}. {way_back}", count(files.len())));
     Err(Told.into())
 }
 
