@@ -49,14 +49,19 @@ const START: [&str; 3] = ["pixi.toml", ".gitignore", ".gitattributes"];
 
 /// The path, in the lesson's order.
 pub const STATIONS: &[Station] = &[
-    Station { name: "rehearse", aliases: &[], section: "", by: By::Steps(&[(&Rehearse, None)]) },
+    Station { name: "rehearse", aliases: &["rehearsal"], section: "", by: By::Steps(&[(&Rehearse, None)]) },
     Station { name: "start", aliases: &["init"], section: DEPLOYING, by: By::Hand(started) },
-    Station { name: "fetch", aliases: &["script"], section: "Moving files", by: By::Steps(&[(&Fetch, None)]) },
+    Station {
+        name: "fetch",
+        aliases: &["script", "torch_detect_GPU.py"],
+        section: "Moving files",
+        by: By::Steps(&[(&Fetch, None)]),
+    },
     Station { name: "edit", aliases: &["pixi.toml"], section: DEPLOYING, by: By::Steps(&[(&Edit, None)]) },
     Station { name: "lock", aliases: &["pixi.lock"], section: DEPLOYING, by: By::Steps(&[(&Lock, None)]) },
     Station {
         name: "recipe docker",
-        aliases: &["Dockerfile"],
+        aliases: &["Dockerfile", ".dockerignore"],
         section: "Dockerfile walkthrough",
         by: By::Steps(&[(&WriteRecipe, DOCKER)]),
     },
@@ -75,7 +80,7 @@ pub const STATIONS: &[Station] = &[
     },
     Station {
         name: "recipe apptainer",
-        aliases: &["apptainer.def", "definition"],
+        aliases: &["apptainer.def", "definition file"],
         section: "Apptainer walkthrough",
         by: By::Steps(&[(&WriteRecipe, APPTAINER)]),
     },
@@ -93,8 +98,8 @@ pub const STATIONS: &[Station] = &[
         by: By::Steps(&[(&Workflows, APPTAINER)]),
     },
     Station { name: "commit", aliases: &["version control", "git"], section: VERSION_CONTROL, by: By::Hand(committed) },
-    Station { name: "push", aliases: &[], section: VERSION_CONTROL, by: By::Hand(pushed) },
-    Station { name: "submit", aliases: &[], section: DEPLOYING, by: By::Hand(submitted) },
+    Station { name: "push", aliases: &["publish"], section: VERSION_CONTROL, by: By::Hand(pushed) },
+    Station { name: "submit", aliases: &["cluster", "slurm", "htcondor"], section: DEPLOYING, by: By::Hand(submitted) },
 ];
 
 /// A piece of work on the path.
@@ -229,10 +234,17 @@ impl TypedValueParser for StationParser {
 
 /// An argument STEP of several words, which shells complete as one.
 pub fn argument(also: &[&'static str]) -> Arg {
-    let names = STATIONS.iter().map(Station::word).chain(also.iter().map(|name| (*name).to_owned()));
-    let words = StringValueParser::new();
     let step = Arg::new("step").value_name("STEP").num_args(1..=3).hide_possible_values(true);
-    step.value_parser(Words { words, names: names.collect() })
+    step.value_parser(words_like(also.iter().copied()))
+}
+
+/// Takes any words; what shells complete are the names of stations and these.
+pub fn words_like(also: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = String> {
+    let mut names: Vec<String> = STATIONS.iter().map(Station::word).collect();
+    let others = also.into_iter().map(str::to_owned).filter(|name| !names.contains(name));
+    let others: Vec<String> = others.collect();
+    names.extend(others);
+    Words { words: StringValueParser::new(), names }
 }
 
 /// The words of the argument STEP, in one; none where nothing was typed.
@@ -258,7 +270,6 @@ pub fn wrong_usage(what: &str) -> clap::Error {
     clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{what}\n  hint: the steps are {names}\n"))
 }
 
-/// Takes any words; the names are what shells complete.
 #[derive(Clone)]
 struct Words {
     words: StringValueParser,

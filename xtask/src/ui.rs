@@ -54,7 +54,7 @@ const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
 
 impl Ui {
-    /// Looks depend on the options, on what stderr is, and on NO_COLOR, CLICOLOR and CI.
+    /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
         let colour = !options.plain && colour_allowed(&io::stderr());
         let colour_of_results = !options.plain && colour_allowed(&io::stdout());
@@ -129,6 +129,11 @@ impl Ui {
         read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
     }
 
+    /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.
+    pub fn page(&self, text: &str) {
+        if self.colour_of_results { self.result(styled(text)) } else { self.result(text) }
+    }
+
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
         io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -149,6 +154,16 @@ fn colour_allowed(stream: &impl IsTerminal) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
     !off && stream.is_terminal()
+}
+
+/// A text for a terminal with colours: `#` and indentation show by looks.
+fn styled(text: &str) -> String {
+    let line = |line: &str| match line.trim_start_matches('#').strip_prefix(' ') {
+        Some(heading) if line.starts_with('#') => format!("{BOLD}{heading}\x1b[0m"),
+        _ if line.starts_with("    ") => format!("{DIM}{line}\x1b[0m"),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A table with aligned columns; the last ones of each row may be empty.
@@ -207,6 +222,12 @@ mod tests {
         assert_eq!([size(863), size(118_400_000), size(1_000_000)], ["863 B", "118.4 MB", "1.0 MB"]);
         assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
         assert_eq!(duration(Duration::from_secs(168)), "2 min 48 s");
+    }
+
+    #[test]
+    fn headings_are_bold_and_code_is_dim() {
+        let text = styled("# One\n\nTwo # no\n#3\n    # four\n### Five");
+        assert_eq!(text, "\x1b[1mOne\x1b[0m\n\nTwo # no\n#3\n\x1b[2m    # four\x1b[0m\n\x1b[1mFive\x1b[0m");
     }
 
     #[test]

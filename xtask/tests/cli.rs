@@ -523,16 +523,3 @@ fn workflows_name_the_workspace_that_was_asked_for() {
     let status = repository.xtask(&["status", "--workspace", outside]).stdout();
     assert!(!status.contains("workflows "), "it is no step of such a workspace: {status}");
 }
-
-#[test]
-fn topics_are_listed_and_explained() {
-    let repository = Repository::new("explain");
-    let topics = repository.xtask(&["explain"]).stdout();
-    assert!(topics.contains("\ntraps  Traps of the lesson's recipes\n"), "{topics}");
-    assert!(topics.contains("\nedit   What edit writes into pixi.toml\n"), "{topics}");
-    let traps = repository.xtask(&["explain", "traps"]).stdout();
-    assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
-    let lock = repository.xtask(&["explain", "lock"]).stdout();
-    assert!(lock.contains("\n## Does the lock still fit?\n"), "{lock}");
-    repository.xtask(&["explain", "everything"]).ends(2);
-}

@@ -137,3 +137,15 @@ fn git_tells_what_is_committed_and_pushed() {
     repository.write("cuda-exercise/ü", "");
     assert_eq!(states()[0], "to do cuda-exercise/a file and 1 more are not committed");
 }
+
+#[test]
+fn an_image_counts_whichever_engine_made_it_unless_one_is_asked_for() {
+    let repository = Repository::new("status-engine").online();
+    repository.xtask(&["all"]).ends(0);
+    let repository = repository.with_tool("docker");
+    let status = repository.xtask(&["status"]).stdout();
+    assert_eq!([state(&status, "build docker"), state(&status, "run docker")], ["done", "done"], "{status}");
+    let status = repository.xtask(&["status", "--engine", "docker"]).stdout();
+    assert!(state(&status, "build docker").starts_with("stale "), "{status}");
+    assert_eq!(repository.xtask(&["all"]).stdout(), "There is nothing to do: every step is done.\n");
+}

@@ -56,8 +56,8 @@ pub const COMMANDS: &[Generic] = &[
     Generic {
         name: "explain",
         group: Group::Helpers,
-        about: "Explain a topic: traps, for one",
-        example: "cargo xtask explain traps",
+        about: "Explain a step, a trap or a topic; alone, print the map",
+        example: "cargo xtask explain build docker",
         arguments: explain::arguments,
         run: explain::run,
     },

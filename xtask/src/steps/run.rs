@@ -4,14 +4,14 @@ use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::context::Context;
-use crate::engine::Format;
+use crate::engine::{Engine, Format};
 use crate::exercise::Workspace;
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::pins;
 use crate::session::{self, Session};
 use crate::source::Source;
-use crate::stamp::{Input, Record};
+use crate::stamp::{Input, Record, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::build;
 
@@ -60,13 +60,11 @@ impl Step for Run {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let task = |format| {
-            let mut inputs =
-                [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File).to_vec();
-            inputs.push(Input::Value(session.engine(format)?.name().to_owned()));
-            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
-        };
-        session.formats().into_iter().map(task).collect()
+        session.formats().into_iter().map(|format| Ok(task(session, format, session.engine(format)?))).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        build::state_by_any_engine(session, of, |format, engine| Ok(task(session, format, engine)))
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -109,6 +107,11 @@ impl Step for Run {
         }
         Ok(Vec::new())
     }
+}
+
+fn task(session: &Session<'_>, format: Format, engine: &dyn Engine) -> Task {
+    let [image, program] = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
+    Task::new(session, &Run, Some(format), vec![image, program, Input::Value(engine.name().to_owned())], Vec::new())
 }
 
 /// What runs when no command is given.
