@@ -123,7 +123,7 @@ fn git_tells_what_is_committed_and_pushed() {
     assert_eq!(states()[0], "to do cuda-exercise/pixi.toml is not committed");
     git(&["add", "cuda-exercise"]);
     git(&["commit", "--quiet", "--message", "start"]);
-    assert_eq!(states(), ["done", "to do the branch is not at a remote repository yet"]);
+    assert_eq!(states(), ["done", "to do there is no remote repository yet: `git remote add origin ADDRESS` names it"]);
     git(&["init", "--quiet", "--bare", "remote"]);
     git(&["remote", "add", "origin", "remote"]);
     git(&["push", "--quiet", "--set-upstream", "origin", "HEAD"]);

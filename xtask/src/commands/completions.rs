@@ -19,12 +19,16 @@ const NAME: &str = "xtask";
 const HOW: &str = "\
 Print what lets your shell complete `cargo xtask`
 
-bash: `cargo xtask completions bash >~/.cargo-xtask.bash`, and in ~/.bashrc `source ~/.cargo-xtask.bash`
-zsh: `cargo xtask completions zsh >~/.cargo-xtask.zsh`, and in ~/.zshrc `source ~/.cargo-xtask.zsh`, below `compinit`
-fish: `cargo xtask completions fish >~/.config/fish/conf.d/cargo-xtask.fish`
-PowerShell: `cargo xtask completions powershell >>$PROFILE`
-
-With `alias xtask='cargo xtask'` the short name is completed, too.";
+Type once:
+  cargo xtask completions bash >~/.cargo-xtask.bash
+  cargo xtask completions zsh >~/.cargo-xtask.zsh
+  cargo xtask completions fish >~/.config/fish/conf.d/cargo-xtask.fish
+  cargo xtask completions powershell >>$PROFILE
+For bash, add to ~/.bashrc:
+  source ~/.cargo-xtask.bash
+For zsh, add to ~/.zshrc, below compinit:
+  source ~/.cargo-xtask.zsh
+A function or alias `xtask` of `cargo xtask` is completed, too.";
 
 /// Adds the shell.
 pub fn arguments(command: Command) -> Command {

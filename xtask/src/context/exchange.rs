@@ -158,3 +158,69 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
         synced => synced,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+    use crate::options::Options;
+
+    fn context() -> Context {
+        let matches = Options::augment_args(Command::new("test")).get_matches_from(["test"]);
+        Context::new(Options::from_arg_matches(&matches).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_failure_leaves_every_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        let exchange = |name: &str, text: Option<&str>, kept: Option<&str>| Exchange {
+            path: place(name),
+            text: text.map(str::to_owned),
+            kept: kept.map(place),
+        };
+        for (name, text) in [("a", "a"), ("b", "b"), ("kept/a", "a"), ("kept/b", "b")] {
+            fs::create_dir_all(place("kept")).unwrap();
+            fs::write(place(name), text).unwrap();
+        }
+        let names = || context().files(directory.path()).unwrap();
+        let before = names();
+        let mut files = vec![
+            exchange("a", Some("new"), Some("kept/a")),
+            exchange("b", None, Some("kept/b")),
+            exchange("c", Some("new"), None),
+            exchange("not there", None, None),
+        ];
+        let error = context().exchange(&files).unwrap_err();
+        assert!(format!("{error:#}").starts_with("nothing was changed: cannot change "), "{error:#}");
+        // So it is where already the writing fails.
+        files[3] = exchange("a/below a file", Some("new"), None);
+        context().exchange(&files).unwrap_err();
+        assert_eq!(names(), before);
+        assert_eq!([place("a"), place("b")].map(|path| fs::read_to_string(path).unwrap()), ["a", "b"]);
+
+        files.pop();
+        context().exchange(&files).unwrap();
+        assert_eq!(["a", "c"].map(|name| fs::read_to_string(place(name)).unwrap()), ["new", "new"]);
+        assert!(!place("b").exists());
+    }
+
+    #[test]
+    fn numbers_go_on_and_what_is_kept_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cx, parent) = (context(), directory.path().join("backups"));
+        for number in ["1", "2"] {
+            assert_eq!(cx.make_numbered(&parent).unwrap(), parent.join(number));
+        }
+        fs::create_dir(parent.join("9")).unwrap();
+        let ten = cx.make_numbered(&parent).unwrap();
+        assert_eq!(ten, parent.join("10"));
+        let file = directory.path().join("file");
+        fs::write(&file, "first").unwrap();
+        cx.keep(&file, &ten.join("below/file")).unwrap();
+        fs::write(&file, "second").unwrap();
+        cx.keep(&file, &ten.join("below/file")).unwrap_err();
+        assert_eq!(fs::read_to_string(ten.join("below/file")).unwrap(), "first");
+    }
+}

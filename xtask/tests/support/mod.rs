@@ -2,10 +2,10 @@
 //! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
@@ -97,9 +97,7 @@ impl Repository {
 
     /// The machine's own git.
     pub fn with_git(self) -> Self {
-        let path = std::env::var_os("PATH").unwrap();
-        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
-        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
+        std::os::unix::fs::symlink(installed("git"), self.path("tools/git")).unwrap();
         self
     }
 
@@ -138,6 +136,25 @@ impl Repository {
         Run(self.command(arguments).envs(programs).output().unwrap())
     }
 
+    /// The same, in an environment or with an input that `set` gives it.
+    pub fn xtask_with(&self, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Run {
+        let mut command = self.command(arguments);
+        set(&mut command);
+        Run(command.output().unwrap())
+    }
+
+    /// The same on a terminal, where somebody types this; all that is printed comes as standard output.
+    pub fn xtask_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Run {
+        // The shell that script(1) starts becomes xtask: some shells would stay between the two.
+        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_xtask"), arguments.join(" "));
+        let mut command = Command::new(installed("script"));
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(&self.root).env_clear();
+        command.env("PATH", self.path("tools")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        Run(process.wait_with_output().unwrap())
+    }
+
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
     pub fn xtask_that_compiles(&self, arguments: &[&str]) -> Run {
         let cargo = self.write("programs/cargo", CARGO);
@@ -167,6 +184,12 @@ impl Repository {
     }
 }
 
+/// Where this machine has a program.
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|bin| bin.join(program)).find(|place| place.exists()).unwrap()
+}
+
 /// A run of xtask that has ended.
 pub struct Run(Output);
 
@@ -174,6 +197,11 @@ impl Run {
     /// Standard output of a run that ended with 0.
     pub fn stdout(&self) -> String {
         self.ends(0);
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    /// Standard output, however the run ended.
+    pub fn printed(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
