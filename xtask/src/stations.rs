@@ -325,6 +325,7 @@ fn committed(session: &Session<'_>) -> Result<State> {
     let what = if first.kind == Kind::Ignored { "is ignored by git" } else { "is not committed" };
     Ok(State::ToDo(match changes.len() - 1 {
         0 => format!("{} {what}", first.path),
+        1 => format!("{} {what}, nor is 1 more", first.path),
         more => format!("{} {what}, nor are {more} more", first.path),
     }))
 }

@@ -65,7 +65,8 @@ fn reset(cx: &Context, station: &Station, yes: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let asks = !yes && !(kept.is_empty() && plan.made.is_empty());
+    let takes_away = !kept.is_empty() || !plan.made.is_empty();
+    let asks = takes_away && !yes;
     if asks && !cx.has_terminal() {
         bail!("it would change what is named above, and nobody can be asked here\n  hint: `--yes` says that it may");
     }

@@ -1,6 +1,8 @@
 //! A repository in a temporary directory, and stand-ins for the heavy programs: they are named by XTASK_PIXI_IMAGE and
 //! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
