@@ -318,7 +318,11 @@ fn committed(session: &Session<'_>) -> Result<State> {
     for station in STATIONS {
         files.extend(station.files(session)?);
     }
-    let mut changes = git.changes(&files)?;
+    let mut changes = match git.changes(&files) {
+        Ok(changes) => changes,
+        // A workspace outside of the repository, for one.
+        Err(error) => return Ok(State::ToDo(error.to_string().lines().next().unwrap_or_default().to_owned())),
+    };
     // What is not there is to be made, which an earlier station says.
     changes.retain(|change| change.kind != Kind::Removed);
     let Some(first) = changes.first() else { return Ok(State::Done) };

@@ -654,6 +654,15 @@ fn the_project_may_lie_deep_in_a_repository_and_names_are_no_patterns() {
     let status = learner.xtask(&["status"]).stdout();
     assert!(status.contains("  .github/workflows/apptainer.yaml is not committed, nor are 6 more\n"), "{status}");
 
+    let outside = learner.top.with_file_name("commit-outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("pixi.toml"), "").unwrap();
+    let outside = outside.to_str().unwrap();
+    let status = learner.xtask(&["status", "--workspace", outside]).stdout();
+    assert!(status.lines().any(|line| line.starts_with("commit  ") && line.contains("outside repository")), "{status}");
+    let refused = learner.xtask(&["commit", "edit", "--workspace", outside]).ends(1).stderr();
+    assert!(refused.contains("outside repository"), "{refused}");
+
     learner.repository.write("a?b/mine/pixi.toml", "1\n");
     learner.repository.write("acb/mine/pixi.toml", "2\n");
     learner.xtask(&["commit", "edit", "--workspace", "a?b/mine", "--yes"]).ends(0);
