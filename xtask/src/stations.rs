@@ -125,15 +125,20 @@ impl Station {
 
     /// How far it is, and what is typed next to get on with it; none where it has no work in this session.
     pub fn state(&self, session: &Session<'_>) -> Result<Option<(State, String)>> {
+        let typed = |name: &str| session.cx.options.typed(name, session.is_rehearsal());
         if let By::Hand(state) = self.by {
-            return state(session).map(|state| Some((state, self.command())));
+            let command = match self.command() {
+                told if self.is_told() => told,
+                command => typed(command.trim_start_matches("cargo xtask ")),
+            };
+            return state(session).map(|state| Some((state, command)));
         }
         let work = self.work(session)?;
         let mut last = None;
         for Work { step, task } in &work {
             let state = step.state(session, task)?;
             let is_settled = !state.is_outstanding();
-            last = Some((state, format!("cargo xtask {}", task.title)));
+            last = Some((state, typed(&task.title)));
             if !is_settled {
                 break;
             }
@@ -145,10 +150,14 @@ impl Station {
     pub fn command(&self) -> String {
         match self.name {
             "start" => "cargo xtask reset start".to_owned(),
-            // What is done by hand is told, not done.
-            "push" | "submit" => format!("cargo xtask explain {}", self.name),
+            name if self.is_told() => format!("cargo xtask explain {name}"),
             name => format!("cargo xtask {name}"),
         }
+    }
+
+    /// Whether it is told how to do it by hand, and not done.
+    fn is_told(&self) -> bool {
+        ["push", "submit"].contains(&self.name)
     }
 
     /// The learner's files that belong to it, as the lesson has them.

@@ -170,6 +170,12 @@ impl Task {
         let title = format.map_or(name.to_owned(), |format| format!("{name} {}", format.name()));
         Self { title, format, record: Record { stamp: stamp(session, session.source, step, format), inputs, outputs } }
     }
+
+    /// The same where the environment makes no difference, so that what is done is done for all of them.
+    pub fn of_all_environments(mut self) -> Self {
+        self.record.stamp.set_file_name(self.title.replace(' ', "-"));
+        self
+    }
 }
 
 /// Where it is noted that a step was done.

@@ -150,3 +150,19 @@ fn an_image_counts_whichever_engine_made_it_unless_one_is_asked_for() {
     assert!(state(&status, "build docker").starts_with("stale "), "{status}");
     assert_eq!(repository.xtask(&["all"]).stdout(), "There is nothing to do: every step is done.\n");
 }
+
+#[test]
+fn without_a_network_the_steps_lead_through_a_rehearsal() {
+    let repository = Repository::new("status-rehearse-step-by-step");
+    repository.xtask(&["rehearse"]).ends(0);
+    let first = repository.xtask(&["fetch"]).ends(0).stderr();
+    assert!(first.contains("REHEARSAL"), "{first}");
+    for step in ["edit", "lock", "recipe docker", "build docker", "test docker", "run docker"] {
+        let status = repository.xtask(&["status"]).stdout();
+        let next = status.lines().last().unwrap();
+        assert_eq!(next, format!("Next: cargo xtask {step} --source rehearsal"), "{status}");
+        repository.xtask(&next["Next: cargo xtask ".len()..].split(' ').collect::<Vec<_>>()).ends(0);
+    }
+    let cpu = repository.xtask(&["status", "--env", "cpu", "--engine", "native"]).stdout();
+    assert!(cpu.ends_with("Next: cargo xtask build docker --env cpu --engine native --source rehearsal\n"), "{cpu}");
+}

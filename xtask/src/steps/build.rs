@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
-use crate::engines::{self, AUTO};
+use crate::engines;
 use crate::external::Program;
+use crate::options::AUTO;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};

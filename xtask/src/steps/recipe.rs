@@ -59,7 +59,7 @@ impl Step for WriteRecipe {
                 inputs.push(Input::Optional(session.learner.directory().join(name)));
                 outputs.push(session.recipes().join(name));
             }
-            Ok(Task::new(session, self, Some(format), inputs, outputs))
+            Ok(Task::new(session, self, Some(format), inputs, outputs).of_all_environments())
         };
         session.formats().into_iter().map(task).collect()
     }
