@@ -4,7 +4,6 @@
 #[path = "browser/page.rs"]
 #[allow(dead_code)]
 mod page;
-#[allow(dead_code)]
 mod support;
 
 use page::{HOSTILE, Package, answer_plan, finish, fresh, packages};

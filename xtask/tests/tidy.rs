@@ -13,7 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["traps"],
     &["ui"],
     &["context"],
-    &["stamp", "external"],
+    &["stamp", "external", "git"],
     &["base", "built", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],

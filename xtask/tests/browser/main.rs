@@ -11,7 +11,6 @@ mod devtools;
 #[allow(dead_code)]
 mod page;
 #[cfg(unix)]
-#[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
