@@ -287,7 +287,7 @@ fn difference_table(caption: &str, difference: &Difference) -> String {
     };
     format!(
         "<table>\n<caption>{caption}{packages}</caption>\n<thead><tr><th scope=\"col\">What</th><th scope=\"col\">Before\
-         </th><th scope=\"col\">After</th><th scope=\"col\" class=\"number\">Size</th></tr></thead>\n<tbody>\n{rows}</tbody>\n\
+         </th><th scope=\"col\">After</th><th scope=\"col\" class=\"number\">Difference</th></tr></thead>\n<tbody>\n{rows}</tbody>\n\
          </table>\n"
     )
 }
@@ -295,7 +295,8 @@ fn difference_table(caption: &str, difference: &Difference) -> String {
 /// How much larger or smaller something became.
 fn growth(sizes: [Option<u64>; 2]) -> String {
     match sizes {
-        [Some(before), Some(after)] if after >= before => format!("+{}", ui::size(after - before)),
+        [Some(before), Some(after)] if after == before => "the same".to_owned(),
+        [Some(before), Some(after)] if after > before => format!("+{}", ui::size(after - before)),
         [Some(before), Some(after)] => format!("\u{2212}{}", ui::size(before - after)),
         _ => "unknown".to_owned(),
     }
