@@ -1,6 +1,7 @@
 //! `cargo xtask`: maps results to exit codes.
 
 mod base;
+mod bundle;
 mod cli;
 mod command_line;
 mod commands;

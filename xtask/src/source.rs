@@ -1,7 +1,8 @@
 //! Where packages and the base image come from, and how `auto` decides it.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::external::{Program, Programs};
 use crate::options::SourceChoice;
@@ -28,7 +29,10 @@ impl Source {
 }
 
 /// Settles `choice`, and says what was settled and why.
-pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Result<Source> {
+pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice, bundle: Option<&Bundle>) -> Result<Source> {
+    if let Some(bundle) = bundle {
+        return of_bundle(cx, bundle);
+    }
     let source = match choice {
         SourceChoice::CondaForge => return Ok(Source::CondaForge),
         SourceChoice::Rehearsal => {
@@ -43,6 +47,20 @@ pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Re
     if source == Source::CondaForge {
         cx.ui.note("Source: conda-forge.");
     }
+    Ok(source)
+}
+
+/// A bundle holds one source.
+fn of_bundle(cx: &Context, bundle: &Bundle) -> Result<Source> {
+    let (source, other) = if bundle.source == Source::Rehearsal.name() {
+        (Source::Rehearsal, SourceChoice::CondaForge)
+    } else {
+        (Source::CondaForge, SourceChoice::Rehearsal)
+    };
+    if cx.options.source == other {
+        bail!("{} was made of {}\n  hint: leave out --source, or the bundle", bundle.file(), source.name());
+    }
+    cx.ui.note(format_args!("Source: {}, from {}. No network is needed.", source.name(), bundle.file()));
     Ok(source)
 }
 

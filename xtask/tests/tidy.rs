@@ -13,7 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["ui"],
     &["context"],
     &["stamp", "external"],
-    &["base", "plan", "rehearsal"],
+    &["base", "bundle", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],
     &["session"],

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::step::Group;
 
 mod all;
+mod bundle;
 mod explain;
 mod status;
 mod tags;
@@ -52,6 +53,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask explain traps",
         arguments: explain::arguments,
         run: explain::run,
+    },
+    Generic {
+        name: "bundle",
+        group: Group::Helpers,
+        about: "Put all that a class needs into one file, for --bundle",
+        example: "cargo xtask bundle --out class.tar",
+        arguments: bundle::arguments,
+        run: bundle::run,
     },
     Generic {
         name: "tags",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod build;
+mod bundle;
 mod cache;
 mod fetch;
 mod interrupt;
@@ -21,6 +22,7 @@ mod test;
 #[derive(Subcommand)]
 pub enum Command {
     Build(build::Build),
+    Bundle(bundle::Bundle),
     Plan(plan::Plan),
     Lock(lock::Lock),
     Run(run::Run),
@@ -34,6 +36,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(command) => command.run(),
+            Self::Bundle(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
