@@ -32,7 +32,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
-    &["build", "install"],
+    &["build", "bundle", "install"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -24,6 +24,7 @@ probe)
         esac
     done
     exit ${code:-0} ;;
+bundle) [ "$2" != open ] || { cat "$here/facts"; exit 0; } ;;
 esac
 while [ $# -gt 0 ]; do
     case $1 in
@@ -72,11 +73,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        for tool in ["cat", "cp", "mkdir"] {
-            let place =
-                ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(tool)).into_iter().find(|path| path.exists());
-            std::os::unix::fs::symlink(place.unwrap(), repository.path("tools").join(tool)).unwrap();
-        }
+        let repository = ["cat", "cp", "mkdir"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -92,6 +89,13 @@ impl Repository {
         let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
         let path = self.write(&format!("tools/{name}"), &script);
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// A tool of this machine.
+    pub fn with_real_tool(self, name: &str) -> Self {
+        let place = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(place.unwrap(), self.path("tools").join(name)).unwrap();
         self
     }
 
@@ -126,8 +130,13 @@ impl Repository {
 
     /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
     pub fn xtask(&self, arguments: &[&str]) -> Run {
+        self.xtask_in(&[], arguments)
+    }
+
+    /// The same, with more in its environment.
+    pub fn xtask_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Run {
         let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
-        Run(self.command(arguments).envs(programs).output().unwrap())
+        Run(self.command(arguments).envs(programs).envs(environment.iter().copied()).output().unwrap())
     }
 
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
