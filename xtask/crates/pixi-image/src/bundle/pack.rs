@@ -12,11 +12,12 @@ use super::{
     architecture, check_path,
 };
 use crate::config::Config;
+use crate::fetch;
+use crate::lock;
 use crate::model::Digest;
 use crate::progress::Progress;
 use crate::publish::{Pending, PublishError};
 use crate::registry::{self, Reach};
-use crate::{fetch, lock};
 
 /// What a bundle is made of.
 pub struct Contents<'a> {
