@@ -38,7 +38,8 @@ impl Bundle {
             // A dry run before anything is compiled.
             cx.read(&line)?;
             cx.ui.would("the commands below hold for a bundle of conda-forge");
-            return Ok(Some(Self { file, directory: directory(cx), source: String::new(), environments: Vec::new() }));
+            let source = "conda-forge".to_owned();
+            return Ok(Some(Self { file, directory: directory(cx), source, environments: Vec::new() }));
         }
         let answer = cx.look(&line.clone().arg("--look"))?;
         if answer.code != 0 {

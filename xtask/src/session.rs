@@ -53,6 +53,7 @@ impl<'a> Session<'a> {
         let programs = Programs::new(cx);
         let bundle = Bundle::open(cx, &programs)?;
         let source = source::settle(cx, &programs, choice, bundle.as_ref())?;
+        let bundle = bundle.filter(|bundle| bundle.source == source.name());
         let mut rehearsal = Rehearsal::new(cx);
         if let Some(bundle) = &bundle {
             rehearsal = rehearsal.with_source(bundle.rehearsal());

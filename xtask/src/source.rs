@@ -31,7 +31,7 @@ impl Source {
 /// Settles `choice`, and says what was settled and why.
 pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice, bundle: Option<&Bundle>) -> Result<Source> {
     if let Some(bundle) = bundle {
-        return of_bundle(cx, bundle);
+        return of_bundle(cx, bundle, choice);
     }
     let source = match choice {
         SourceChoice::CondaForge => return Ok(Source::CondaForge),
@@ -50,18 +50,21 @@ pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice, bundl
     Ok(source)
 }
 
-/// A bundle holds one source.
-fn of_bundle(cx: &Context, bundle: &Bundle) -> Result<Source> {
+/// A bundle holds one source; what is about the learner's own files alone has none of a rehearsal.
+fn of_bundle(cx: &Context, bundle: &Bundle, choice: SourceChoice) -> Result<Source> {
     let (source, other) = if bundle.source == Source::Rehearsal.name() {
         (Source::Rehearsal, SourceChoice::CondaForge)
     } else {
         (Source::CondaForge, SourceChoice::Rehearsal)
     };
-    if cx.options.source == other {
-        bail!("{} was made of {}\n  hint: leave out --source, or the bundle", bundle.file(), source.name());
+    if choice != other {
+        cx.ui.note(format_args!("Source: {}, from {}. No network is needed.", source.name(), bundle.file()));
+        return Ok(source);
     }
-    cx.ui.note(format_args!("Source: {}, from {}. No network is needed.", source.name(), bundle.file()));
-    Ok(source)
+    if cx.options.source == SourceChoice::Auto && other == SourceChoice::CondaForge {
+        return Ok(Source::CondaForge);
+    }
+    bail!("{} was made of {}\n  hint: leave out --source, or the bundle", bundle.file(), source.name())
 }
 
 /// Without a network there is what an earlier run has brought.

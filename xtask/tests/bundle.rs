@@ -119,6 +119,11 @@ fn a_rehearsals_bundle_is_served_and_nothing_is_made() {
         repository.xtask(&["all", "--bundle", "class.tar"]).stdout(),
         "There is nothing to do: every step is done.\n"
     );
+    // What is about the learner's own files is done to them, as ever.
+    repository.xtask(&["edit", "--bundle", "class.tar", "--add-dep", "sympy", "--feature", "gpu"]).ends(0);
+    assert!(repository.read("cuda-exercise/pixi.toml").contains("sympy"));
+    repository.xtask(&["all", "--bundle", "class.tar"]).ends(0);
+    assert!(repository.read("target/rehearsal/cuda-exercise/pixi.toml").contains("sympy"));
     repository.xtask(&["rehearse", "--bundle", "class.tar"]).ends(0);
     assert!(!repository.calls().iter().any(|call| call.starts_with("rehearsal make")));
 }

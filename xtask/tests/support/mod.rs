@@ -183,6 +183,11 @@ impl Run {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.0.status.success()
+    }
+
     /// Fails unless the run ended with this exit code.
     #[track_caller]
     pub fn ends(&self, code: i32) -> &Self {

@@ -2,6 +2,9 @@
 #![cfg(target_os = "linux")]
 
 #[allow(dead_code)] // each test uses its part of it
+#[path = "runner/image.rs"]
+mod image;
+#[allow(dead_code)]
 #[path = "support/machine.rs"]
 mod machine;
 #[allow(dead_code)]
@@ -16,7 +19,6 @@ mod workspace;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,34 +33,28 @@ const SCRIPT: &str = "print('hello')\n";
 fn small() -> Vec<Package> {
     vec![
         Package::new("lib", [Member::file("lib/libx.so", "x".repeat(1000))]),
-        Package::new("tool", [Member::file("bin/tool", "#!/bin/sh\n").executable()]).depends(&["lib"]),
+        Package::new("tool", [Member::file("bin/tool", "#!/bin/sh\necho the tool runs\n").executable()])
+            .depends(&["lib"]),
         Package::new("other", [Member::file("share/other", "other")]),
     ]
 }
 
-/// Serves an image of one layer as a registry does; its reference.
+/// Serves an image with programs of this machine as a registry does; its reference.
 fn registry(workspace: &Workspace) -> String {
-    let archive = workspace.path("base.tar");
-    workspace::base(&archive, "amd64", &[("bin/sh", "#!"), ("etc/motd", "hello")]);
-    let mut blobs = BTreeMap::new();
-    let mut tar = tar::Archive::new(fs::File::open(&archive).unwrap());
-    for entry in tar.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let path = entry.path().unwrap().display().to_string();
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).unwrap();
-        blobs.insert(path, bytes);
-    }
-    let index: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
+    let layout = workspace.path("layout");
+    fs::create_dir(&layout).unwrap();
+    image::Tree::with_programs().oci(&layout, json!({"Env": ["PATH=/bin"]}));
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
     let digest = index["manifests"][0]["digest"].as_str().unwrap();
-    for (path, bytes) in &blobs {
-        if let Some(hex) = path.strip_prefix("blobs/sha256/") {
-            let kind = if format!("sha256:{hex}") == digest { "manifests" } else { "blobs" };
-            workspace.web.set(&format!("/v2/base/{kind}/sha256:{hex}"), vec![Answer::Bytes(bytes.clone())]);
+    for path in files(&layout.join("blobs")) {
+        let (digest_of_blob, bytes) =
+            (format!("sha256:{}", path.file_name().unwrap().display()), fs::read(&path).unwrap());
+        if digest_of_blob == digest {
+            workspace.web.set("/v2/base/manifests/1", vec![Answer::Bytes(bytes.clone())]);
         }
+        let kind = if digest_of_blob == digest { "manifests" } else { "blobs" };
+        workspace.web.set(&format!("/v2/base/{kind}/{digest_of_blob}"), vec![Answer::Bytes(bytes)]);
     }
-    let manifest = blobs[&format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"))].clone();
-    workspace.web.set("/v2/base/manifests/1", vec![Answer::Bytes(manifest)]);
     format!("{}/base:1", workspace.web.url("").trim_start_matches("http://"))
 }
 
@@ -106,7 +102,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_class_without_a_network_locks_and_builds_the_same_images() {
+fn a_class_without_a_network_locks_builds_tests_and_runs_the_same_images() {
     let workspace = Workspace::new(&small());
     let base = registry(&workspace);
     succeeds(&mut workspace.build_on(&base));
@@ -135,6 +131,14 @@ fn a_class_without_a_network_locks_and_builds_the_same_images() {
     succeeds(&mut machine::without_network(build).unwrap());
     assert_eq!(workspace.digests(), images);
     assert!(workspace.cached().is_empty(), "everything stays in the bundle's own cache");
+    for image in [workspace::OCI, workspace::SIF] {
+        for command in [&["test", image, "--lock", "pixi.lock", "--", "tool"][..], &["run", image, "--", "tool"]] {
+            let mut run = workspace.command([]);
+            let output = machine::without_network(run.args(command)).unwrap().output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "the tool runs\n");
+        }
+    }
 }
 
 #[test]
