@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::command_line::CommandLine;
 use crate::context::Context;
 use crate::external::{Program, Programs};
 use crate::pins;
@@ -41,11 +42,7 @@ impl Bundle {
             let source = "conda-forge".to_owned();
             return Ok(Some(Self { file, directory: directory(cx), source, environments: Vec::new() }));
         }
-        let answer = cx.look(&line.clone().arg("--look"))?;
-        if answer.code != 0 {
-            bail!("{}", answer.stderr.trim_start_matches("error: ").trim_end());
-        }
-        let bundle = Self::parse(cx, file, &answer.stdout).context("`pixi-image bundle open` said something else")?;
+        let bundle = Self::look(cx, &line, file)?;
         // What is there is looked at again, in no time; what is not is worth a line.
         if bundle.directory.is_dir() && !cx.options.dry_run {
             let answer = cx.look(&line)?;
@@ -56,6 +53,23 @@ impl Bundle {
             cx.read(&line)?;
         }
         Ok(Some(bundle))
+    }
+
+    /// What a bundle says of itself, without taking it apart; none before the program that reads it is there.
+    pub fn source_at_a_glance(cx: &Context) -> Option<String> {
+        let (programs, path) = (Programs::new(cx), cx.resolve(cx.options.bundle.as_ref()?));
+        let program = Some(programs.path(Program::PixiImage)).filter(|program| program.is_file() && path.is_file())?;
+        let line = CommandLine::with_executable(&cx.typed(&program), &program);
+        let line = line.args(["bundle", "open", &cx.typed(&path)]).option("--into", cx.typed(&directory(cx)));
+        Self::look(cx, &line, String::new()).ok().map(|bundle| bundle.source)
+    }
+
+    fn look(cx: &Context, open: &CommandLine, file: String) -> Result<Self> {
+        let answer = cx.look(&open.clone().arg("--look"))?;
+        if answer.code != 0 {
+            bail!("{}", answer.stderr.trim_start_matches("error: ").trim_end());
+        }
+        Self::parse(cx, file, &answer.stdout).context("`pixi-image bundle open` said something else")
     }
 
     fn parse(cx: &Context, file: String, facts: &str) -> Option<Self> {

@@ -67,6 +67,49 @@ fn listed() -> Vec<(Group, &'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lesson;
+
+    /// Commands that the texts speak of before they are there.
+    const TO_COME: [&str; 3] = ["reset", "commit", "diff"];
+
+    /// The words of a command as a shell takes them, up to where the command ends.
+    fn words(text: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in text.chars() {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if "'\"".contains(c) => quote = Some(c),
+                None if ";|&#`".contains(c) => break,
+                None if c.is_whitespace() => words.push(std::mem::take(&mut word)),
+                _ => word.push(c),
+            }
+        }
+        words.into_iter().chain([word]).filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_commands_in_the_texts_can_be_typed() {
+        let mut seen = 0;
+        for name in lesson::names("explain") {
+            let text = lesson::text(&format!("explain/{name}.md")).unwrap();
+            // A command that is broken over two lines of the text is one all the same.
+            let code = text.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " "));
+            let blocks = text.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned);
+            for line in code.chain(blocks) {
+                for (at, _) in line.match_indices("cargo xtask ") {
+                    let words = words(line[at..].trim_end_matches([')', '"']));
+                    let is_to_come = words.get(2).is_some_and(|name| TO_COME.contains(&name.as_str()));
+                    if is_to_come && !COMMANDS.iter().any(|command| command.name == words[2]) {
+                        continue;
+                    }
+                    let parsed = command().try_get_matches_from(&words[1..]);
+                    assert!(parsed.is_ok(), "{name}: {words:?}\n{}", parsed.unwrap_err());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 60, "{seen} commands were found");
+    }
 
     #[test]
     fn the_command_line_is_sound_and_every_name_is_used_once() {

@@ -3,10 +3,13 @@
 use std::env;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use xshell::Shell;
@@ -15,7 +18,11 @@ use crate::command_line::CommandLine;
 use crate::options::Options;
 use crate::ui::Ui;
 
+/// How long a command may take that only says what there is: a daemon that hangs must not stop everything.
+const GLANCE: Duration = Duration::from_secs(5);
+
 /// The repository, the options, and the way to act on the machine.
+#[derive(Clone)]
 pub struct Context {
     shell: Shell,
     root: PathBuf,
@@ -130,6 +137,82 @@ impl Context {
         self.capture(line, Stdio::piped())
     }
 
+    /// The same for a command that says what there is here, in a moment or not at all.
+    pub fn glance(&self, line: &CommandLine) -> Result<Output> {
+        self.look_within(line, GLANCE)
+    }
+
+    /// The same with a limit, at which the command is ended.
+    pub fn look_within(&self, line: &CommandLine, limit: Duration) -> Result<Output> {
+        let end = Instant::now() + limit;
+        let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = started.map_err(|error| cannot_start(line, &error))?;
+        let (stdout, stderr) = (collect(process.stdout.take()), collect(process.stderr.take()));
+        let mut pause = Duration::from_millis(1);
+        let status = loop {
+            match process.try_wait().with_context(|| format!("wait for {}", line.short()))? {
+                Some(status) => break status,
+                None if Instant::now() >= end => {
+                    let _ = process.kill(); // it may have ended just now
+                    let _ = process.wait();
+                    bail!("`{}` does not answer within {} s", line.short(), limit.as_secs());
+                }
+                None => thread::sleep(pause),
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
+        // What it started may hold its streams open.
+        let text = |stream: mpsc::Receiver<Vec<u8>>| {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            String::from_utf8_lossy(&stream.recv_timeout(left).unwrap_or_default()).into_owned()
+        };
+        Ok(Output { stdout: text(stdout), stderr: text(stderr), code: code(status) })
+    }
+
+    /// Does the work on all items at the same time; what comes of it is in their order.
+    pub fn at_once<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&Self, &T) -> R + Sync) -> Vec<R> {
+        let work = &work;
+        thread::scope(|scope| {
+            let start = |item| {
+                let twin = self.clone();
+                scope.spawn(move || work(&twin, item))
+            };
+            let threads: Vec<_> = items.iter().map(start).collect();
+            let end = |thread: thread::ScopedJoinHandle<'_, R>| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            threads.into_iter().map(end).collect()
+        })
+    }
+
+    /// Whether something listens there, or why not.
+    pub fn connects(&self, host: &str, port: u16, limit: Duration) -> Result<(), String> {
+        let (tell, told) = mpsc::channel();
+        let place = (host.to_owned(), port);
+        // Names are looked up without a limit of ours.
+        thread::spawn(move || {
+            let connect = || {
+                let addresses = place.to_socket_addrs().map_err(|error| error.to_string())?;
+                let mut reason = "the name has no address".to_owned();
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, limit) {
+                        Ok(_) => return Ok(()),
+                        Err(error) => reason = error.to_string(),
+                    }
+                }
+                Err(reason)
+            };
+            let _ = tell.send(connect()); // nobody waits for it any more
+        });
+        told.recv_timeout(limit).unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
+    }
+
+    /// The directory that the command was typed in.
+    pub fn standing_in(&self) -> Option<PathBuf> {
+        env::current_dir().ok()
+    }
+
     fn output(&self, line: &CommandLine, stderr: Stdio) -> Result<Option<Output>> {
         self.ui.command(line);
         if self.options.dry_run {
@@ -161,6 +244,32 @@ impl Context {
             let status = self.command(line).status().map_err(|error| cannot_start(line, &error))?;
             std::process::exit(code(status))
         }
+    }
+
+    /// Shows and runs a command whose standard output goes on to ours as it comes, and is kept; nothing in a dry run.
+    pub fn tee(&self, line: &CommandLine) -> Result<Option<Output>> {
+        self.ui.command(line);
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let started = self.command(line).stdout(Stdio::piped()).spawn();
+        let mut process = started.map_err(|error| cannot_start(line, &error))?;
+        let mut stdout = String::new();
+        let mut reader = BufReader::new(process.stdout.take().context("a pipe was asked for")?);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).with_context(|| format!("read from {}", line.short()))? > 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            self.ui.result(text.trim_end_matches('\n'));
+            stdout += &text;
+            bytes.clear();
+        }
+        let status = process.wait().with_context(|| format!("wait for {}", line.short()))?;
+        Ok(Some(Output { stdout, stderr: String::new(), code: code(status) }))
+    }
+
+    /// Ends this process as the command ended that it ran.
+    pub fn end_with(&self, code: i32) -> ! {
+        std::process::exit(code)
     }
 
     /// Shows and starts a server that prints its address as the first line and ends with its standard input.
@@ -375,6 +484,19 @@ fn project_root() -> Result<PathBuf> {
 /// Other projects have a crate of that name, too.
 fn is_ours(manifest: &Path) -> bool {
     manifest.join("Cargo.toml").is_file() && manifest.join("lesson/exercise/pixi.toml").is_file()
+}
+
+/// Reads a stream to its end, beside everything else.
+fn collect(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_end(&mut bytes); // what came until it broke
+        }
+        let _ = tell.send(bytes);
+    });
+    told
 }
 
 fn ended(line: &CommandLine, code: i32) -> Result<()> {

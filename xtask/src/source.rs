@@ -67,14 +67,23 @@ fn of_bundle(cx: &Context, bundle: &Bundle, choice: SourceChoice) -> Result<Sour
     bail!("{} was made of {}\n  hint: leave out --source, or the bundle", bundle.file(), source.name())
 }
 
-/// Without a network there is what an earlier run has brought.
 fn offline(cx: &Context) -> Source {
-    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
-    if !locked && Rehearsal::new(cx).base().is_file() {
+    let source = without_network(cx);
+    if source == Source::Rehearsal {
         announce(cx, "with --offline, because it is here and the exercise has no pixi.lock of conda-forge yet");
-        return Source::Rehearsal;
     }
-    Source::CondaForge
+    source
+}
+
+/// Without a network there is what a bundle has, or what an earlier run has brought.
+pub fn without_network(cx: &Context) -> Source {
+    match Bundle::source_at_a_glance(cx).as_deref() {
+        Some(source) if source == Source::Rehearsal.name() => return Source::Rehearsal,
+        Some(_) => return Source::CondaForge,
+        None => {}
+    }
+    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
+    if !locked && Rehearsal::new(cx).base().is_file() { Source::Rehearsal } else { Source::CondaForge }
 }
 
 fn probe(cx: &Context, programs: &Programs<'_>) -> Result<Source> {

@@ -40,14 +40,19 @@ const DEPLOYING: &str = "Deploying Pixi environments";
 
 /// The path, in the lesson's order.
 pub const STATIONS: &[Station] = &[
-    Station { name: "rehearse", aliases: &[], section: "", by: By::Steps(&[(&Rehearse, None)]) },
+    Station { name: "rehearse", aliases: &["rehearsal"], section: "", by: By::Steps(&[(&Rehearse, None)]) },
     Station { name: "start", aliases: &["init"], section: DEPLOYING, by: By::Hand(started) },
-    Station { name: "fetch", aliases: &["script"], section: "Moving files", by: By::Steps(&[(&Fetch, None)]) },
+    Station {
+        name: "fetch",
+        aliases: &["script", "torch_detect_GPU.py"],
+        section: "Moving files",
+        by: By::Steps(&[(&Fetch, None)]),
+    },
     Station { name: "edit", aliases: &["pixi.toml"], section: DEPLOYING, by: By::Steps(&[(&Edit, None)]) },
     Station { name: "lock", aliases: &["pixi.lock"], section: DEPLOYING, by: By::Steps(&[(&Lock, None)]) },
     Station {
         name: "recipe docker",
-        aliases: &["Dockerfile"],
+        aliases: &["Dockerfile", ".dockerignore"],
         section: "Dockerfile walkthrough",
         by: By::Steps(&[(&WriteRecipe, DOCKER)]),
     },
@@ -66,7 +71,7 @@ pub const STATIONS: &[Station] = &[
     },
     Station {
         name: "recipe apptainer",
-        aliases: &["apptainer.def", "definition"],
+        aliases: &["apptainer.def", "definition file"],
         section: "Apptainer walkthrough",
         by: By::Steps(&[(&WriteRecipe, APPTAINER)]),
     },
@@ -84,8 +89,8 @@ pub const STATIONS: &[Station] = &[
         by: By::Steps(&[(&Workflows, APPTAINER)]),
     },
     Station { name: "commit", aliases: &["version control", "git"], section: VERSION_CONTROL, by: By::Hand(committed) },
-    Station { name: "push", aliases: &[], section: VERSION_CONTROL, by: By::Hand(pushed) },
-    Station { name: "submit", aliases: &[], section: DEPLOYING, by: By::Hand(submitted) },
+    Station { name: "push", aliases: &["publish"], section: VERSION_CONTROL, by: By::Hand(pushed) },
+    Station { name: "submit", aliases: &["cluster", "slurm", "htcondor"], section: DEPLOYING, by: By::Hand(submitted) },
 ];
 
 /// A piece of work on the path.
@@ -188,13 +193,16 @@ fn git(session: &Session<'_>, words: &[&str]) -> Option<String> {
 /// Everything of the workspace and the workflows is in git.
 fn committed(session: &Session<'_>) -> Result<State> {
     let workspace = session.cx.typed(session.learner.directory());
-    let words = ["status", "--porcelain", "--untracked-files=all", "--", &workspace, ".github/workflows"];
+    // With `-z` names stand as they are, each ended by a zero; the state of a file is two letters before its name.
+    let words =
+        ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", &workspace, ".github/workflows"];
     Ok(match git(session, &words) {
         None => State::ToDo("this is no repository of git yet: `git init` makes it one".to_owned()),
         Some(changes) if changes.is_empty() => State::Done,
         Some(changes) => {
-            let first = changes.lines().next().and_then(|line| line.get(3..)).unwrap_or_default();
-            let more = changes.lines().count() - 1;
+            let mut names = changes.split_terminator('\0').filter_map(|entry| entry.get(3..));
+            let first = names.next().unwrap_or_default();
+            let more = names.count();
             State::ToDo(if more == 0 {
                 format!("{first} is not committed")
             } else {

@@ -211,7 +211,7 @@ impl Row {
     }
 
     /// As it is noted in a stamp: one fact a line, the output last.
-    fn note(&self) -> String {
+    pub fn note(&self) -> String {
         let elapsed = self.elapsed.map_or(String::new(), |elapsed| format!("seconds\t{:.3}\n", elapsed.as_secs_f64()));
         let lines = self.output.iter().flat_map(|output| output.lines()).map(|line| format!("output\t{line}\n"));
         format!("engine\t{}\nresult\t{}\n{elapsed}{}", self.engine, self.result, lines.collect::<String>())

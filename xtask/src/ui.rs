@@ -12,6 +12,8 @@ use crate::options::Options;
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     colour: bool,
+    /// The same of what is printed to stdout.
+    colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
@@ -21,12 +23,42 @@ const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+
+/// How something stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is there and works.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It is not there, and something else does its work.
+    Missing,
+    /// A trap.
+    Trap,
+    /// It cannot work.
+    Fails,
+}
+
+impl Mark {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+            Self::Trap => "trap",
+            Self::Fails => "fails",
+        }
+    }
+}
 
 impl Ui {
-    /// Looks depend on the options, on what stderr is, and on NO_COLOR, CLICOLOR and CI.
+    /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
-        let colour = !options.plain && colour_allowed();
-        Self { colour, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
+        let colour = !options.plain && colour_allowed(&io::stderr());
+        let colour_of_results = !options.plain && colour_allowed(&io::stdout());
+        Self { colour, colour_of_results, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
     }
 
     /// Begins a step.
@@ -79,6 +111,28 @@ impl Ui {
         stdout(format_args!("{text}"));
     }
 
+    /// A heading of a result.
+    pub fn title(&self, text: &str) -> String {
+        if self.colour_of_results { format!("{BOLD}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A mark in a result, as wide as every other.
+    pub fn mark(&self, mark: Mark) -> String {
+        let word = format!("{:7}", mark.name());
+        let style = match mark {
+            Mark::Ok => GREEN,
+            Mark::Note | Mark::Missing => DIM,
+            Mark::Trap => YELLOW,
+            Mark::Fails => RED,
+        };
+        if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
+    /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.
+    pub fn page(&self, text: &str) {
+        if self.colour_of_results { self.result(styled(text)) } else { self.result(text) }
+    }
+
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
         io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -91,14 +145,24 @@ impl Ui {
 
 /// Prints an error: what failed, why, and what to do, each once.
 pub fn error(error: &anyhow::Error) {
-    let label = if colour_allowed() { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
+    let label = if colour_allowed(&io::stderr()) { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
     stderr(format_args!("{label} {error:#}"));
 }
 
-fn colour_allowed() -> bool {
+fn colour_allowed(stream: &impl IsTerminal) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
-    !off && io::stderr().is_terminal()
+    !off && stream.is_terminal()
+}
+
+/// A text for a terminal with colours: `#` and indentation show by looks.
+fn styled(text: &str) -> String {
+    let line = |line: &str| match line.trim_start_matches('#').strip_prefix(' ') {
+        Some(heading) if line.starts_with('#') => format!("{BOLD}{heading}\x1b[0m"),
+        _ if line.starts_with("    ") => format!("{DIM}{line}\x1b[0m"),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A table with aligned columns; the last ones of each row may be empty.
@@ -157,6 +221,12 @@ mod tests {
         assert_eq!([size(863), size(118_400_000), size(1_000_000)], ["863 B", "118.4 MB", "1.0 MB"]);
         assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
         assert_eq!(duration(Duration::from_secs(168)), "2 min 48 s");
+    }
+
+    #[test]
+    fn headings_are_bold_and_code_is_dim() {
+        let text = styled("# One\n\nTwo # no\n#3\n    # four\n### Five");
+        assert_eq!(text, "\x1b[1mOne\x1b[0m\n\nTwo # no\n#3\n\x1b[2m    # four\x1b[0m\n\x1b[1mFive\x1b[0m");
     }
 
     #[test]

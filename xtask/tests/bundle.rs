@@ -100,7 +100,7 @@ fn every_step_takes_what_it_needs_from_the_bundle_and_asks_no_network() {
     assert!(call(&calls, "pixi-image build").contains(" --offline --cache target/bundle/0123/cache "));
 
     // The variable names it for a whole class, and `status` sees the same.
-    let status = repository.xtask_in(&[("XTASK_BUNDLE", "class.tar")], &["status"]).stdout();
+    let status = repository.xtask_with(&["status"], &[("XTASK_BUNDLE", "class.tar")], "").stdout();
     assert!(status.contains("\nbuild docker         done\n"), "{status}");
 }
 

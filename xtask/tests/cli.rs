@@ -221,6 +221,9 @@ fn an_exit_code_of_the_command_in_the_image_is_passed_on() {
     repository.write("programs/run-code", "7");
     let run = repository.xtask(&["run", "docker", "--", "false"]);
     assert!(!run.ends(7).stderr().contains("error:"), "the command speaks for itself: {}", run.stderr());
+    let script = repository.xtask(&["run", "docker"]);
+    assert!(!script.ends(7).stderr().contains("error:"), "and so does the script: {}", script.stderr());
+    assert!(repository.xtask(&["status"]).stdout().contains("\nrun docker           to do "), "it did not run well");
     repository.write("target/containers/cuda-exercise-gpu.oci.tar", "another");
     let all = repository.xtask(&["all"]);
     assert!(
@@ -520,17 +523,4 @@ fn workflows_name_the_workspace_that_was_asked_for() {
     assert!(refused.contains("no workflow can name the workspace") && refused.contains("  hint: "), "{refused}");
     let status = repository.xtask(&["status", "--workspace", outside]).stdout();
     assert!(!status.contains("workflows "), "it is no step of such a workspace: {status}");
-}
-
-#[test]
-fn topics_are_listed_and_explained() {
-    let repository = Repository::new("explain");
-    let topics = repository.xtask(&["explain"]).stdout();
-    assert!(topics.contains("\ntraps  Traps of the lesson's recipes\n"), "{topics}");
-    assert!(topics.contains("\nedit   What edit writes into pixi.toml\n"), "{topics}");
-    let traps = repository.xtask(&["explain", "traps"]).stdout();
-    assert!(traps.contains("\n## T21: Apptainer's own shell\n"), "{traps}");
-    let lock = repository.xtask(&["explain", "lock"]).stdout();
-    assert!(lock.contains("\n## Does the lock still fit?\n"), "{lock}");
-    repository.xtask(&["explain", "everything"]).ends(2);
 }

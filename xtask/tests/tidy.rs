@@ -8,8 +8,9 @@ use std::process::Command;
 /// The modules of xtask, lowest first: each may use those before it. A table of rows may be used by what stands behind
 /// it; rows of one table stand side by side.
 const RANKS: &[&[&str]] = &[
-    &["pins", "command_line", "json", "lesson", "traps"],
+    &["pins", "command_line", "json", "lesson"],
     &["options", "manifest_edit", "exercise"],
+    &["traps"],
     &["ui"],
     &["context"],
     &["stamp", "external"],

@@ -8,6 +8,7 @@ use crate::step::Group;
 
 mod all;
 mod bundle;
+mod doctor;
 mod explain;
 mod status;
 mod tags;
@@ -47,10 +48,18 @@ pub const COMMANDS: &[Generic] = &[
         run: status::run,
     },
     Generic {
+        name: "doctor",
+        group: Group::Helpers,
+        about: "Show what this machine has, and the traps that lie in wait",
+        example: "cargo xtask doctor --offline",
+        arguments: doctor::arguments,
+        run: doctor::run,
+    },
+    Generic {
         name: "explain",
         group: Group::Helpers,
-        about: "Explain a topic: traps, for one",
-        example: "cargo xtask explain traps",
+        about: "Explain a step, a trap or a topic; alone, print the map",
+        example: "cargo xtask explain build docker",
         arguments: explain::arguments,
         run: explain::run,
     },

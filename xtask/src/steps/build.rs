@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
+use crate::engines::{self, AUTO};
 use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
@@ -51,7 +52,12 @@ impl Step for Build {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        session.formats().into_iter().map(|format| task(session, self, format)).collect()
+        let task = |format| task(session, self, format, session.engine(format)?);
+        session.formats().into_iter().map(task).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        state_by_any_engine(session, of, |format, engine| task(session, self, format, engine))
     }
 
     /// What one engine makes, it makes in one go.
@@ -92,8 +98,8 @@ impl Step for Build {
     }
 }
 
-fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> {
-    let (cx, engine) = (session.cx, session.engine(format)?);
+fn task(session: &Session<'_>, step: &dyn Step, format: Format, engine: &dyn Engine) -> Result<Task> {
+    let cx = session.cx;
     let base = match &cx.options.base {
         None if session.is_rehearsal() => Input::File(session.rehearsal.base()),
         Some(base) if cx.resolve(base).is_file() => Input::File(cx.resolve(base)),
@@ -123,12 +129,30 @@ fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> 
     Ok(Task::new(session, step, Some(format), inputs, outputs))
 }
 
+/// How far a task is that is noted with its engine. Where the engine is ours to choose, what another one did counts, too:
+/// it was asked for then, or it was the one that worked here.
+pub fn state_by_any_engine(
+    session: &Session<'_>,
+    task: &Task,
+    by: impl Fn(Format, &dyn Engine) -> Result<Task>,
+) -> Result<State> {
+    let state = task.record.state(session.cx)?;
+    if let (Some(format), true) = (task.format, state.is_outstanding() && session.cx.options.engine == AUTO) {
+        for engine in engines::makers(format) {
+            if by(format, engine)?.record.state(session.cx)? == State::Done {
+                return Ok(State::Done);
+            }
+        }
+    }
+    Ok(state)
+}
+
 /// An image that must have been built, and whether its engine built it from what is there now.
 pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     let path = session.image(format);
     session.require(&path, &format!("build {}", format.name()))?;
-    let built_here =
-        session.cx.options.dry_run || task(session, &Build, format)?.record.state(session.cx)? == State::Done;
+    let task = task(session, &Build, format, session.engine(format)?)?;
+    let built_here = session.cx.options.dry_run || task.record.state(session.cx)? == State::Done;
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 

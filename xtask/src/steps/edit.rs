@@ -122,11 +122,11 @@ impl Step for Edit {
         }
         match manifest_edit::finish(&cx.read_file(&manifest)?, &Request::default()) {
             Err(error) => Ok(State::ToDo(format!("{}: {}", cx.typed(&manifest), first_line(&error.to_string())))),
-            Ok(edited) if !edited.changes.is_empty() => Ok(State::ToDo(format!(
-                "{} lacks {}",
-                cx.typed(&manifest),
-                summary(&Request::default(), &edited.changes)
-            ))),
+            Ok(edited) if !edited.changes.is_empty() => {
+                let more = edited.changes.len() - 1;
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                Ok(State::ToDo(format!("{} lacks {}{more}", cx.typed(&manifest), edited.changes[0])))
+            }
             Ok(_) => step::compared(session, &self.references(session, None)?),
         }
     }

@@ -22,7 +22,7 @@ mod workflows;
 pub use build::Build;
 pub use edit::Edit;
 pub use fetch::Fetch;
-pub use lock::Lock;
+pub use lock::{Lock, solver};
 pub use recipe::WriteRecipe;
 pub use rehearse::Rehearse;
 pub use run::{Run, source_of_images};

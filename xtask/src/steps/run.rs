@@ -4,14 +4,14 @@ use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::context::Context;
-use crate::engine::Format;
+use crate::engine::{Engine, Format};
 use crate::exercise::Workspace;
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::pins;
 use crate::session::{self, Session};
 use crate::source::Source;
-use crate::stamp::Input;
+use crate::stamp::{Input, Record, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::build;
 
@@ -60,13 +60,11 @@ impl Step for Run {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let task = |format| {
-            let mut inputs =
-                [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File).to_vec();
-            inputs.push(Input::Value(session.engine(format)?.name().to_owned()));
-            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
-        };
-        session.formats().into_iter().map(task).collect()
+        session.formats().into_iter().map(|format| Ok(task(session, format, session.engine(format)?))).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        build::state_by_any_engine(session, of, |format, engine| Ok(task(session, format, engine)))
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -84,16 +82,36 @@ impl Step for Run {
         Ok(rows)
     }
 
-    /// By itself it becomes the command: terminal, signals and exit code are the command's.
+    /// By itself it becomes the command that was typed: terminal, signals and exit code are the command's. The script is
+    /// the lesson's step, so it is noted that it ran.
     fn run_typed(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
-        let typed = Arguments::from_arg_matches(arguments)?.command;
-        let command = if typed.is_empty() { default_command() } else { typed };
-        for format in tasks.iter().filter_map(|task| task.format) {
-            let image = build::image(session, format)?;
-            session.cx.replace(&session.engine(format)?.run(&session.desk(), &image, &command, true)?)?;
+        let command = Arguments::from_arg_matches(arguments)?.command;
+        for task in tasks {
+            let Some(format) = task.format else { continue };
+            let (engine, image) = (session.engine(format)?, build::image(session, format)?);
+            if !command.is_empty() {
+                session.cx.replace(&engine.run(&session.desk(), &image, &command, true)?)?;
+                continue;
+            }
+            let line = engine.run(&session.desk(), &image, &default_command(), false)?;
+            let work = || {
+                let clock = session.cx.now();
+                let output = session.cx.tee(&line)?;
+                if let Some(failed) = output.as_ref().filter(|output| output.code != 0) {
+                    session.cx.end_with(failed.code);
+                }
+                let row = Row::new(task, engine.name(), "exit code 0", Some(clock.elapsed()));
+                Ok(Row { output: output.map(|output| output.stdout), ..row })
+            };
+            Record::around(session.cx, &[&task.record], work, |row, _| row.note())?;
         }
         Ok(Vec::new())
     }
+}
+
+fn task(session: &Session<'_>, format: Format, engine: &dyn Engine) -> Task {
+    let [image, program] = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
+    Task::new(session, &Run, Some(format), vec![image, program, Input::Value(engine.name().to_owned())], Vec::new())
 }
 
 /// What runs when no command is given.

@@ -52,6 +52,7 @@ esac
 
 const CARGO: &str = r#"#!/bin/sh
 here=${0%/*}
+case $1 in --version) echo 'cargo 1.95.0'; exit ;; esac
 echo "cargo $*" >>"$here/calls"
 mkdir -p target/debug
 for name in pixi-image rehearsal; do cp -p "$here/$name" target/debug/; done
@@ -86,8 +87,12 @@ impl Repository {
 
     /// A tool that this machine seems to have: it notes what it was asked, and is content.
     pub fn with_tool(self, name: &str) -> Self {
-        let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
-        let path = self.write(&format!("tools/{name}"), &script);
+        self.with_script(name, &format!("echo \"{name} $*\" >>programs/calls"))
+    }
+
+    /// A tool that this machine seems to have, as the shell script that it is.
+    pub fn with_script(self, name: &str, script: &str) -> Self {
+        let path = self.write(&format!("tools/{name}"), &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         self
     }
@@ -96,6 +101,14 @@ impl Repository {
     pub fn with_real_tool(self, name: &str) -> Self {
         let place = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
         std::os::unix::fs::symlink(place.unwrap(), self.path("tools").join(name)).unwrap();
+        self
+    }
+
+    /// The machine's own git.
+    pub fn with_git(self) -> Self {
+        let path = std::env::var_os("PATH").unwrap();
+        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
+        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
         self
     }
 
@@ -130,13 +143,15 @@ impl Repository {
 
     /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
     pub fn xtask(&self, arguments: &[&str]) -> Run {
-        self.xtask_in(&[], arguments)
+        self.xtask_with(arguments, &[], "")
     }
 
-    /// The same, with more in its environment.
-    pub fn xtask_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Run {
+    /// The same with more in its environment, and in another directory than the root where one is named.
+    pub fn xtask_with(&self, arguments: &[&str], variables: &[(&str, &str)], directory: &str) -> Run {
         let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
-        Run(self.command(arguments).envs(programs).envs(environment.iter().copied()).output().unwrap())
+        let mut command = self.command(arguments);
+        command.envs(programs).envs(variables.iter().copied()).current_dir(self.path(directory));
+        Run(command.output().unwrap())
     }
 
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
@@ -186,6 +201,11 @@ impl Run {
     /// Whether it ended with 0.
     pub fn succeeded(&self) -> bool {
         self.0.status.success()
+    }
+
+    /// Standard output, however the run ended.
+    pub fn output(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
     /// Fails unless the run ended with this exit code.
