@@ -2,6 +2,7 @@
 
 mod base;
 mod built;
+mod bundle;
 mod cli;
 mod command_line;
 mod commands;

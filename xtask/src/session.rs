@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::base;
+use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::engine::{Desk, Engine, Format};
 use crate::engines;
@@ -32,6 +33,8 @@ pub struct Session<'a> {
     pub workspace: Workspace,
     /// The places of the rehearsal.
     pub rehearsal: Rehearsal,
+    /// The bundle that everything comes from, where one was named.
+    pub bundle: Option<Bundle>,
     /// The format that was typed, where one was.
     pub typed: Option<Format>,
     engines: [OnceCell<&'static dyn Engine>; Format::ALL.len()],
@@ -58,13 +61,19 @@ impl<'a> Session<'a> {
 
     fn of(cx: &'a Context, learner: Workspace, choice: SourceChoice) -> Result<Self> {
         let programs = Programs::new(cx);
-        let source = source::settle(cx, &programs, choice)?;
-        let rehearsal = Rehearsal::new(cx);
+        let bundle = Bundle::open(cx, &programs)?;
+        let source = source::settle(cx, &programs, choice, bundle.as_ref())?;
+        let bundle = bundle.filter(|bundle| bundle.source == source.name());
+        let mut rehearsal = Rehearsal::new(cx);
+        if let Some(bundle) = &bundle {
+            rehearsal = rehearsal.with_source(bundle.rehearsal());
+        }
         let workspace = match source {
             Source::CondaForge => learner.clone(),
             Source::Rehearsal => learner.copied_to(rehearsal.directory()),
         };
-        Ok(Self { cx, programs, source, learner, workspace, rehearsal, typed: None, engines: Default::default() })
+        let engines = Default::default();
+        Ok(Self { cx, programs, source, learner, workspace, rehearsal, bundle, typed: None, engines })
     }
 
     /// The formats that this is about: the one that was typed, else both.
@@ -141,6 +150,12 @@ impl<'a> Session<'a> {
     /// Whether pixi-image may ask nothing of the network. The rehearsal's channel is on this machine.
     pub fn is_offline(&self) -> bool {
         self.cx.options.offline && !self.is_rehearsal()
+    }
+
+    /// The cache of a bundle, in place of the user's own. A rehearsal's packages come from its channel.
+    pub fn cache(&self) -> Option<String> {
+        let bundle = self.bundle.as_ref().filter(|_| !self.is_rehearsal())?;
+        Some(self.cx.typed(&bundle.cache()))
     }
 
     /// The image's file.

@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["ui"],
     &["context"],
     &["stamp", "external", "git"],
-    &["base", "built", "plan", "rehearsal"],
+    &["base", "built", "bundle", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],
     &["session"],
@@ -33,7 +33,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
-    &["build", "inspect", "install"],
+    &["build", "bundle", "inspect", "install"],
     &["commands"],
     &["main", "lib"],
 ];

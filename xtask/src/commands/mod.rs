@@ -11,6 +11,7 @@ use crate::step::Group;
 use crate::steps::{self, STEPS};
 
 mod all;
+mod bundle;
 mod commit;
 mod completions;
 mod diff;
@@ -110,6 +111,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask report --env cpu",
         arguments: report::arguments,
         run: report::run,
+    },
+    Generic {
+        name: "bundle",
+        group: Group::Helpers,
+        about: "Put all that a class needs into one file, for --bundle",
+        example: "cargo xtask bundle --out class.tar",
+        arguments: bundle::arguments,
+        run: bundle::run,
     },
     Generic {
         name: "tags",

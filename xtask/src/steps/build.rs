@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::built;
@@ -86,6 +86,9 @@ impl Step for Build {
         session.require(&session.workspace.manifest(), "edit")?;
         session.require(&session.workspace.lock(), "lock")?;
         session.require(&session.workspace.app(), "fetch")?;
+        if let Some(bundle) = &session.bundle {
+            bundle.require(&session.cx.options.environment)?;
+        }
         // What one engine makes, it makes in one go.
         let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
         for task in tasks {
@@ -195,6 +198,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         labels: session.labels(),
         frozen,
         offline: session.is_offline(),
+        cache: session.cache(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
         command: run::default_command(),
@@ -206,7 +210,11 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
     };
     let clock = cx.now();
-    let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
+    let built = engine.build(&session.desk(), &request).map_err(|error| match &session.bundle {
+        Some(bundle) => anyhow!("{error:#}\n  hint: {}", bundle.hint()),
+        None => error,
+    })?;
+    let Some(artifacts) = built else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
     for task in tasks {

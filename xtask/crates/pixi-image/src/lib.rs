@@ -14,6 +14,7 @@
 pub mod activation;
 pub mod archive;
 pub mod build;
+pub mod bundle;
 pub mod clobber;
 pub mod config;
 pub mod entry;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod build;
+mod bundle;
 mod cache;
 mod fetch;
 mod inspect;
@@ -22,6 +23,7 @@ mod test;
 #[derive(Subcommand)]
 pub enum Command {
     Build(build::Build),
+    Bundle(bundle::Bundle),
     Plan(plan::Plan),
     Lock(lock::Lock),
     Run(run::Run),
@@ -36,6 +38,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(command) => command.run(),
+            Self::Bundle(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
