@@ -1,6 +1,8 @@
 //! `cargo xtask`: maps results to exit codes.
 
 mod base;
+mod built;
+mod bundle;
 mod cli;
 mod command_line;
 mod commands;
@@ -9,6 +11,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod git;
 mod interrupt;
 mod json;
 mod lesson;
@@ -29,20 +32,23 @@ mod ui;
 
 use std::process::ExitCode;
 
-use interrupt::Interrupted;
-use options::WrongUsage;
+use crate::context::Told;
+use crate::interrupt::Interrupted;
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(interrupted) => {
-                ui::interrupted(&interrupted.farewell);
-                ExitCode::from(interrupt::EXIT_CODE)
-            }
-            None => {
-                ui::error(&error);
-                if error.is::<WrongUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(wrong_usage) => wrong_usage.exit(),
+            Err(error) => {
+                if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+                    ui::interrupted(&interrupted.farewell);
+                    return ExitCode::from(interrupt::EXIT_CODE);
+                }
+                if !error.is::<Told>() {
+                    ui::error(&error);
+                }
+                ExitCode::FAILURE
             }
         },
     }

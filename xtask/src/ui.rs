@@ -1,48 +1,112 @@
 //! The only module that prints. Results go to stdout; what is said about the work goes to stderr.
 
-use std::cell::RefCell;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::command_line::CommandLine;
 use crate::options::Options;
 
 /// How much is said, and whether in colour.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ui {
     colour: bool,
+    /// The same of what is printed to stdout.
+    colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
     /// Of a plan: what would be typed, one line each. Nothing is printed then.
-    record: Option<RefCell<Vec<String>>>,
+    record: Option<Arc<Mutex<Vec<String>>>>,
 }
 
 /// How wide the words are that stand before what is said.
 const LABEL: usize = 10;
+/// How a part of a result looks on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As it is.
+    Plain,
+    /// What stands above others.
+    Head,
+    /// Where something is.
+    Place,
+    /// What was there.
+    Old,
+    /// What is there instead.
+    New,
+    /// A word about it.
+    Hint,
+}
+
+impl Look {
+    fn style(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => BOLD,
+            Self::Place => "\x1b[36m",
+            Self::Old => "\x1b[31m",
+            Self::New => "\x1b[32m",
+            Self::Hint => YELLOW,
+        }
+    }
+}
+
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+
+/// How something stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is there and works.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It is not there, and something else does its work.
+    Missing,
+    /// A trap.
+    Trap,
+    /// It cannot work.
+    Fails,
+}
+
+impl Mark {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+            Self::Trap => "trap",
+            Self::Fails => "fails",
+        }
+    }
+}
 
 impl Ui {
-    /// Looks depend on the options, on what stderr is, and on NO_COLOR, CLICOLOR and CI.
+    /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
-        let colour = !options.plain && colour_allowed();
-        Self { colour, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run, record: None }
+        let colour = !options.plain && colour_allowed(&io::stderr());
+        let colour_of_results = !options.plain && colour_allowed(&io::stdout());
+        let (quiet, verbose, dry_run) = (options.quiet, options.verbose, options.dry_run);
+        Self { colour, colour_of_results, quiet, verbose, dry_run, record: None }
     }
 
     /// Prints nothing, and records what a dry run would print.
     pub fn recording() -> Self {
-        Self { quiet: true, dry_run: true, record: Some(RefCell::default()), ..Self::default() }
+        Self { quiet: true, dry_run: true, record: Some(Arc::default()), ..Self::default() }
     }
 
     /// What was recorded since the last look.
     pub fn recorded(&self) -> Vec<String> {
-        self.record.as_ref().map(|record| mem::take(&mut *record.borrow_mut())).unwrap_or_default()
+        let lines = self.record.as_ref().map(|record| record.lock().unwrap_or_else(PoisonError::into_inner));
+        lines.map(|mut lines| mem::take(&mut *lines)).unwrap_or_default()
     }
 
     /// Begins a step.
@@ -105,7 +169,7 @@ impl Ui {
     /// Prints a result.
     pub fn result(&self, text: impl fmt::Display) {
         match &self.record {
-            Some(record) => record.borrow_mut().push(text.to_string()),
+            Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string()),
             None => stdout(format_args!("{text}")),
         }
     }
@@ -127,6 +191,38 @@ impl Ui {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
+    /// A heading of a result.
+    pub fn title(&self, text: &str) -> String {
+        if self.colour_of_results { format!("{BOLD}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A mark in a result, as wide as every other.
+    pub fn mark(&self, mark: Mark) -> String {
+        let word = format!("{:7}", mark.name());
+        let style = match mark {
+            Mark::Ok => GREEN,
+            Mark::Note | Mark::Missing => DIM,
+            Mark::Trap => YELLOW,
+            Mark::Fails => RED,
+        };
+        if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
+    /// Prints a line of a result that has looks.
+    pub fn painted(&self, look: Look, text: &str) {
+        let style = look.style();
+        if self.colour_of_results && !style.is_empty() {
+            stdout(format_args!("{style}{text}\x1b[0m"));
+        } else {
+            stdout(format_args!("{text}"));
+        }
+    }
+
+    /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.
+    pub fn page(&self, text: &str) {
+        if self.colour_of_results { self.result(styled(text)) } else { self.result(text) }
+    }
+
     /// Whether somebody types and reads.
     pub fn has_terminal(&self) -> bool {
         io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -139,7 +235,7 @@ impl Ui {
 
 /// Prints an error: what failed, why, and what to do, each once.
 pub fn error(error: &anyhow::Error) {
-    let label = if colour_allowed() { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
+    let label = if colour_allowed(&io::stderr()) { format!("{RED}error:\x1b[0m") } else { "error:".to_owned() };
     stderr(format_args!("{label} {error:#}"));
 }
 
@@ -153,10 +249,20 @@ pub fn end_line() {
     stderr(format_args!(""));
 }
 
-fn colour_allowed() -> bool {
+fn colour_allowed(stream: &impl IsTerminal) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
-    !off && io::stderr().is_terminal()
+    !off && stream.is_terminal()
+}
+
+/// A text for a terminal with colours: `#` and indentation show by looks.
+fn styled(text: &str) -> String {
+    let line = |line: &str| match line.trim_start_matches('#').strip_prefix(' ') {
+        Some(heading) if line.starts_with('#') => format!("{BOLD}{heading}\x1b[0m"),
+        _ if line.starts_with("    ") => format!("{DIM}{line}\x1b[0m"),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A text in lines of at most `room` characters, broken at blanks.
@@ -231,6 +337,12 @@ mod tests {
         assert_eq!([size(863), size(118_400_000), size(1_000_000)], ["863 B", "118.4 MB", "1.0 MB"]);
         assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
         assert_eq!(duration(Duration::from_secs(168)), "2 min 48 s");
+    }
+
+    #[test]
+    fn headings_are_bold_and_code_is_dim() {
+        let text = styled("# One\n\nTwo # no\n#3\n    # four\n### Five");
+        assert_eq!(text, "\x1b[1mOne\x1b[0m\n\nTwo # no\n#3\n\x1b[2m    # four\x1b[0m\n\x1b[1mFive\x1b[0m");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
-use crate::options::WrongUsage;
 use crate::session::Session;
 use crate::stamp::State;
 use crate::stations::{self, STATIONS, Station, Work};
@@ -82,12 +82,11 @@ impl Range {
         let typed = |name| arguments.get_one::<&Station>(name).and_then(|station| position(station));
         let (from, to) = (typed("from").unwrap_or(0), typed("to").unwrap_or(STATIONS.len()));
         if from > to {
-            let name = |at: usize| STATIONS.get(at).map_or("", |station| station.name);
-            let (first, last) = (name(from), name(to));
-            bail!(WrongUsage(format!(
+            let word = |at: usize| STATIONS.get(at).map(Station::word).unwrap_or_default();
+            return Err(wrong_usage(format!(
                 "--from {} comes after --to {}\n  hint: `cargo xtask status` shows the steps in their order",
-                dashed(first),
-                dashed(last)
+                word(from),
+                word(to)
             )));
         }
         Ok(Self { from, to })
@@ -102,9 +101,9 @@ fn position(station: &Station) -> Option<usize> {
     STATIONS.iter().position(|other| other.name == station.name)
 }
 
-/// A station's name as one word.
-fn dashed(name: &str) -> String {
-    name.replace(' ', "-")
+/// What was typed makes no sense, though each word of it does.
+fn wrong_usage(what: String) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::ArgumentConflict, what + "\n").into()
 }
 
 /// A station that this run comes to.

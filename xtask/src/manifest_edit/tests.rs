@@ -567,7 +567,7 @@ e = ''' # no ' '''' # five"##;
 
 #[test]
 fn what_is_explained_is_what_an_edit_writes() {
-    let explained = lesson::text("explain/edit.md").unwrap();
+    let explained = lesson::text("explain/manifest.md").unwrap();
     let (legacy, rich) = explained.split_once("\n## Two styles\n").unwrap();
     for (text, style) in [(legacy, PlatformStyle::Legacy), (rich, PlatformStyle::Rich)] {
         let written = edited(start(), in_style(style)).text;

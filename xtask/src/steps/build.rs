@@ -1,10 +1,15 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::built;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
+use crate::engines;
 use crate::external::Program;
+use crate::options::AUTO;
 use crate::plan::Plan;
 use crate::session::Session;
 use crate::stamp::{Input, State};
@@ -65,7 +70,17 @@ impl Step for Build {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        session.formats().into_iter().map(|format| task(session, self, format)).collect()
+        let task = |format| task(session, self, format, session.engine(format)?);
+        session.formats().into_iter().map(task).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        state_by_any_engine(session, of, |format, engine| task(session, self, format, engine))
+    }
+
+    /// The base image's digest: images are never in git.
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.base_lock()])
     }
 
     /// What one engine makes, it makes in one go.
@@ -85,6 +100,9 @@ impl Step for Build {
         session.require(&session.workspace.manifest(), "edit")?;
         session.require(&session.workspace.lock(), "lock")?;
         session.require(&session.workspace.app(), "fetch")?;
+        if let Some(bundle) = &session.bundle {
+            bundle.require(&session.cx.options.environment)?;
+        }
         // What one engine makes, it makes in one go.
         let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
         for task in tasks {
@@ -103,8 +121,8 @@ impl Step for Build {
     }
 }
 
-fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> {
-    let (cx, engine) = (session.cx, session.engine(format)?);
+fn task(session: &Session<'_>, step: &dyn Step, format: Format, engine: &dyn Engine) -> Result<Task> {
+    let cx = session.cx;
     let base = match &cx.options.base {
         None if session.is_rehearsal() => Input::File(session.rehearsal.base()),
         Some(base) if cx.resolve(base).is_file() => Input::File(cx.resolve(base)),
@@ -134,12 +152,30 @@ fn task(session: &Session<'_>, step: &dyn Step, format: Format) -> Result<Task> 
     Ok(Task::new(session, step, Some(format), inputs, outputs))
 }
 
+/// How far a task is that is noted with its engine. Where the engine is ours to choose, what another one did counts, too:
+/// it was asked for then, or it was the one that worked here.
+pub fn state_by_any_engine(
+    session: &Session<'_>,
+    task: &Task,
+    by: impl Fn(Format, &dyn Engine) -> Result<Task>,
+) -> Result<State> {
+    let state = task.record.state(session.cx)?;
+    if let (Some(format), true) = (task.format, state.is_outstanding() && session.cx.options.engine == AUTO) {
+        for engine in engines::makers(format) {
+            if by(format, engine)?.record.state(session.cx)? == State::Done {
+                return Ok(State::Done);
+            }
+        }
+    }
+    Ok(state)
+}
+
 /// An image that must have been built, and whether its engine built it from what is there now.
 pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     let path = session.image(format);
     session.require(&path, &format!("build {}", format.name()))?;
-    let built_here =
-        session.cx.options.dry_run || task(session, &Build, format)?.record.state(session.cx)? == State::Done;
+    let task = task(session, &Build, format, session.engine(format)?)?;
+    let built_here = session.cx.options.dry_run || task.record.state(session.cx)? == State::Done;
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 
@@ -202,6 +238,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         labels: session.labels(),
         frozen,
         offline: session.is_offline(),
+        cache: session.cache(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
         command: run::default_command(),
@@ -213,9 +250,16 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
     };
     let clock = cx.now();
-    let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
+    let built = engine.build(&session.desk(), &request).map_err(|error| match &session.bundle {
+        Some(bundle) => anyhow!("{error:#}\n  hint: {}", bundle.hint()),
+        None => error,
+    })?;
+    let Some(artifacts) = built else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
+    for task in tasks {
+        built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
+    }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
         if let Some(digest) = &artifact.digest {
             cx.ui.detail(format_args!("{} is {digest}", artifact.path));

@@ -4,14 +4,14 @@ use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::context::Context;
-use crate::engine::Format;
+use crate::engine::{Engine, Format};
 use crate::exercise::Workspace;
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::pins;
 use crate::session::{self, Session};
 use crate::source::Source;
-use crate::stamp::{Input, Record};
+use crate::stamp::{Input, Record, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::build;
 
@@ -67,13 +67,11 @@ impl Step for Run {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let task = |format| {
-            let mut inputs =
-                [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File).to_vec();
-            inputs.push(Input::Value(session.engine(format)?.name().to_owned()));
-            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
-        };
-        session.formats().into_iter().map(task).collect()
+        session.formats().into_iter().map(|format| Ok(task(session, format, session.engine(format)?))).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        build::state_by_any_engine(session, of, |format, engine| Ok(task(session, format, engine)))
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -118,6 +116,11 @@ impl Step for Run {
     }
 }
 
+fn task(session: &Session<'_>, format: Format, engine: &dyn Engine) -> Task {
+    let [image, program] = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
+    Task::new(session, &Run, Some(format), vec![image, program, Input::Value(engine.name().to_owned())], Vec::new())
+}
+
 /// What runs when no command is given.
 pub fn default_command() -> Vec<String> {
     vec!["python".to_owned(), format!("/app/src/{}", pins::SCRIPT_NAME)]
@@ -125,11 +128,19 @@ pub fn default_command() -> Vec<String> {
 
 /// An image that was built says by itself where it came from: no network is needed to test or run it.
 pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
-    if cx.options.source != SourceChoice::Auto {
+    if cx.options.source != SourceChoice::Auto || cx.options.bundle.is_some() {
         return Ok(cx.options.source);
     }
     let workspace = Workspace::new(cx.resolve(&cx.options.workspace))?;
-    let built = |source| Format::ALL.iter().any(|format| session::image(cx, &workspace, source, *format).is_file());
-    let only_rehearsed = !built(Source::CondaForge) && built(Source::Rehearsal);
+    let only_rehearsed = !has_images(cx, &workspace) && is_built(cx, &workspace, Source::Rehearsal);
     Ok(if only_rehearsed { SourceChoice::Rehearsal } else { SourceChoice::CondaForge })
+}
+
+/// Whether there is an image of the real packages.
+pub fn has_images(cx: &Context, workspace: &Workspace) -> bool {
+    is_built(cx, workspace, Source::CondaForge)
+}
+
+fn is_built(cx: &Context, workspace: &Workspace, source: Source) -> bool {
+    Format::ALL.iter().any(|format| session::image(cx, workspace, source, *format).is_file())
 }

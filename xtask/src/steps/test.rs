@@ -4,11 +4,11 @@ use anyhow::Result;
 use clap::ArgMatches;
 
 use crate::context::Context;
-use crate::engine::{Format, TestRequest};
+use crate::engine::{Engine, Format, TestRequest};
 use crate::external::Program;
 use crate::options::SourceChoice;
 use crate::session::Session;
-use crate::stamp::Input;
+use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::{build, run};
 
@@ -52,15 +52,11 @@ impl Step for Test {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        let task = |format| {
-            let image = session.image(format);
-            let program = session.programs.path(Program::PixiImage);
-            let engine = Input::Value(session.engine(format)?.name().to_owned());
-            let inputs =
-                vec![Input::File(image), Input::Content(session.workspace.lock()), Input::File(program), engine];
-            Ok(Task::new(session, self, Some(format), inputs, Vec::new()))
-        };
-        session.formats().into_iter().map(task).collect()
+        session.formats().into_iter().map(|format| Ok(task(session, format, session.engine(format)?))).collect()
+    }
+
+    fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
+        build::state_by_any_engine(session, of, |format, engine| Ok(task(session, format, engine)))
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
@@ -81,4 +77,10 @@ impl Step for Test {
         }
         Ok(rows)
     }
+}
+
+fn task(session: &Session<'_>, format: Format, engine: &dyn Engine) -> Task {
+    let [image, program] = [session.image(format), session.programs.path(Program::PixiImage)].map(Input::File);
+    let inputs = vec![image, Input::Content(session.workspace.lock()), program, Input::Value(engine.name().to_owned())];
+    Task::new(session, &Test, Some(format), inputs, Vec::new())
 }

@@ -1,11 +1,13 @@
 //! A repository in a temporary directory, and stand-ins for the heavy programs: they are named by XTASK_PIXI_IMAGE and
 //! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
@@ -29,6 +31,7 @@ probe)
         esac
     done
     exit ${code:-0} ;;
+bundle) [ "$2" != open ] || { cat "$here/facts"; exit 0; } ;;
 esac
 while [ $# -gt 0 ]; do
     case $1 in
@@ -60,6 +63,7 @@ esac
 
 const CARGO: &str = r#"#!/bin/sh
 here=${0%/*}
+case $1 in --version) echo 'cargo 1.95.0'; exit ;; esac
 echo "cargo $*" >>"$here/calls"
 mkdir -p target/debug
 for name in pixi-image rehearsal; do cp -p "$here/$name" target/debug/; done
@@ -81,11 +85,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        for tool in ["cat", "cp", "mkdir", "sleep"] {
-            let place =
-                ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(tool)).into_iter().find(|path| path.exists());
-            std::os::unix::fs::symlink(place.unwrap(), repository.path("tools").join(tool)).unwrap();
-        }
+        let repository = ["cat", "cp", "mkdir", "sleep"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -98,17 +98,26 @@ impl Repository {
 
     /// A tool that this machine seems to have: it notes what it was asked, and is content.
     pub fn with_tool(self, name: &str) -> Self {
-        let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
-        let path = self.write(&format!("tools/{name}"), &script);
+        self.with_script(name, &format!("echo \"{name} $*\" >>programs/calls"))
+    }
+
+    /// A tool that this machine seems to have, as the shell script that it is.
+    pub fn with_script(self, name: &str, script: &str) -> Self {
+        let path = self.write(&format!("tools/{name}"), &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// A tool of this machine.
+    pub fn with_real_tool(self, name: &str) -> Self {
+        let place = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(place.unwrap(), self.path("tools").join(name)).unwrap();
         self
     }
 
     /// The machine's own git.
     pub fn with_git(self) -> Self {
-        let path = std::env::var_os("PATH").unwrap();
-        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
-        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
+        std::os::unix::fs::symlink(installed("git"), self.path("tools/git")).unwrap();
         self
     }
 
@@ -143,7 +152,33 @@ impl Repository {
 
     /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
     pub fn xtask(&self, arguments: &[&str]) -> Run {
-        Run(self.command(arguments).envs(PROGRAMS).output().unwrap())
+        self.xtask_in(arguments, &[], "")
+    }
+
+    /// The same with more in its environment, and in another directory than the root where one is named.
+    pub fn xtask_in(&self, arguments: &[&str], variables: &[(&str, &str)], directory: &str) -> Run {
+        let mut command = self.command(arguments);
+        command.envs(PROGRAMS).envs(variables.iter().copied()).current_dir(self.path(directory));
+        Run(command.output().unwrap())
+    }
+
+    /// The same, in an environment or with an input that `set` gives it.
+    pub fn xtask_with(&self, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Run {
+        let mut command = self.command(arguments);
+        set(&mut command);
+        Run(command.output().unwrap())
+    }
+
+    /// The same on a terminal, where somebody types this; all that is printed comes as standard output.
+    pub fn xtask_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Run {
+        // The shell that script(1) starts becomes xtask: some shells would stay between the two.
+        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_xtask"), arguments.join(" "));
+        let mut command = Command::new(installed("script"));
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(&self.root).env_clear();
+        command.env("PATH", self.path("tools")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        Run(process.wait_with_output().unwrap())
     }
 
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
@@ -186,6 +221,12 @@ impl Repository {
     }
 }
 
+/// Where this machine has a program.
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|bin| bin.join(program)).find(|place| place.exists()).unwrap()
+}
+
 /// A run of xtask that has ended.
 pub struct Run(Output);
 
@@ -196,9 +237,24 @@ impl Run {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
+    /// Standard output, however the run ended.
+    pub fn printed(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
     /// Standard error, however the run ended.
     pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.0.status.success()
+    }
+
+    /// Standard output, however the run ended.
+    pub fn output(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
     /// Fails unless the run ended with this exit code.

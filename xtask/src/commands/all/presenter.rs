@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::{Stop, dashed, do_work, introduce, show_outputs, sum_up};
+use super::{Stop, do_work, introduce, show_outputs, sum_up, wrong_usage};
 use crate::context::Context;
 use crate::engine::Format;
 use crate::interrupt::Interrupted;
-use crate::options::WrongUsage;
 use crate::session::Session;
 use crate::stations::Work;
 use crate::step::Row;
@@ -27,13 +26,15 @@ const HELP: &str = "\
 pub fn require_audience(cx: &Context) -> Result<()> {
     for (is_in_the_way, option) in [(cx.options.dry_run, "--dry-run"), (cx.options.quiet, "--quiet")] {
         if is_in_the_way {
-            bail!(WrongUsage(format!("--pause shows each step and waits, which goes not together with {option}")));
+            return Err(wrong_usage(format!(
+                "--pause shows each step and waits, which goes not together with {option}"
+            )));
         }
     }
     if !cx.ui.can_ask() {
-        bail!(WrongUsage(
+        return Err(wrong_usage(
             "--pause waits for keys, and this is not a terminal\n  hint: `cargo xtask all` without it stops nowhere"
-                .to_owned()
+                .to_owned(),
         ));
     }
     Ok(())
@@ -52,7 +53,7 @@ pub fn present(session: &Session<'_>, path: &[Stop]) -> Result<()> {
         if !shown.stop_at(stop)? {
             shown.sum_up();
             if index > 0 || path.len() > 1 {
-                let again = cx.own_command(&["--from"]).option("--from", dashed(stop.station.name));
+                let again = cx.own_command(&["--from"]).option("--from", stop.station.word());
                 cx.ui.result(format_args!("\nStopped before {}. `{again}` goes on from there.", stop.station.name));
             }
             return Ok(());

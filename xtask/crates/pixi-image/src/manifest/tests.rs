@@ -442,7 +442,7 @@ fn how_pypi_is_asked_stands_in_the_lock_even_if_it_is_not() {
 
 #[test]
 fn the_explanation_names_every_key() {
-    let text = include_str!("../../../../lesson/explain/lock.md");
+    let text = include_str!("../../../../lesson/explain/locking.md");
     let tables = [&workspace::ROOT, &workspace::WORKSPACE, &feature::FEATURE, &feature::ENVIRONMENT, &spec::DEPENDENCY];
     let keys = tables.iter().flat_map(|keys| keys.used.iter().copied().chain(keys.refused.iter().map(|(key, _)| *key)));
     let more = [platform::SYSTEM_KEYS, feature::CHANNEL_KEYS].concat();
