@@ -152,10 +152,13 @@ fn a_step_that_fails_before_the_audience_can_be_tried_again() {
 }
 
 #[test]
-fn the_end_of_input_is_an_answer_too() {
+fn a_step_is_explained_and_the_end_of_input_is_an_answer_too() {
     let repository = Repository::new("demo-pause-eof").online();
     let command = repository.xtask_command(&["all", "--pause", "--plain"]);
     let Some(mut terminal) = Terminal::start(&command, 100) else { return };
+    terminal.wait_for(ASKS);
+    terminal.type_in("e\n");
+    terminal.wait_for("# start: Begin with the empty exercise");
     terminal.wait_for(ASKS);
     terminal.type_in("\x04");
     let (text, code) = terminal.end();

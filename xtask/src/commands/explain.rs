@@ -44,6 +44,13 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// Prints the text of a station.
+pub fn show(cx: &Context, station: &Station) {
+    if let Some(page) = Page::of(station) {
+        cx.ui.page(&page.folded());
+    }
+}
+
 /// A text of `lesson/explain/`, or one trap of it.
 struct Page {
     /// What is typed to see it.

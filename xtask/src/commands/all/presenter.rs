@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Stop, do_work, introduce, show_outputs, sum_up, wrong_usage};
+use crate::commands::explain;
 use crate::context::Context;
 use crate::engine::Format;
 use crate::interrupt::Interrupted;
@@ -17,6 +18,7 @@ use crate::ui;
 const HELP: &str = "\
   Enter, n  do this step and go on; what is done already is passed over
   r         do it, even if it is done already
+  e         explain it: the text of `cargo xtask explain`
   c         show the commands again
   s         skip it: go on without
   q         quit, with a summary; the same command goes on later
@@ -104,6 +106,10 @@ impl Presentation<'_> {
                     return Ok(true);
                 }
                 "q" => return Ok(false),
+                "e" => {
+                    explain::show(cx, stop.station);
+                    continue;
+                }
                 "c" => {
                     self.show_commands(stop)?;
                     continue;
