@@ -18,6 +18,10 @@ use crate::command_line::CommandLine;
 use crate::options::Options;
 use crate::ui::Ui;
 
+mod exchange;
+
+pub use exchange::{Entry, Exchange};
+
 /// How long a command may take that only says what there is: a daemon that hangs must not stop everything.
 const GLANCE: Duration = Duration::from_secs(5);
 
@@ -25,6 +29,8 @@ const GLANCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Context {
     shell: Shell,
+    /// Where xtask was started.
+    here: PathBuf,
     root: PathBuf,
     target: PathBuf,
     /// What was typed.
@@ -49,6 +55,18 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// All that there is to say was said: the exit code is 1, and no error is printed.
+#[derive(Debug)]
+pub struct Told;
+
+impl std::error::Error for Told {}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("what there is to say was said")
+    }
+}
+
 /// What a command wrote, and how it ended.
 pub struct Output {
     /// Standard output, as text.
@@ -67,6 +85,7 @@ impl Context {
         options.bundle = options.bundle.or_else(named);
         options.offline |= options.bundle.is_some();
         let shell = Shell::new().context("find the current directory")?;
+        let here = shell.current_dir();
         shell.change_dir(&root);
         if options.plain {
             // How things look is not part of a command, so these are not shown with it.
@@ -75,7 +94,7 @@ impl Context {
             shell.set_var("CARGO_TERM_PROGRESS_WHEN", "never");
         }
         let target = root.join(env::var_os("CARGO_TARGET_DIR").map_or(PathBuf::from("target"), PathBuf::from));
-        Ok(Self { shell, root, target, ui: Ui::new(&options), options })
+        Ok(Self { shell, here, root, target, ui: Ui::new(&options), options })
     }
 
     /// The target directory: cargo's, and all that is made here.
@@ -93,6 +112,12 @@ impl Context {
         let inside = path.strip_prefix(&self.root).ok().filter(|inside| !inside.as_os_str().is_empty());
         let text = inside.unwrap_or(path).display().to_string();
         if cfg!(windows) { text.replace('\\', "/") } else { text }
+    }
+
+    /// A command of the repository's root as it can be typed where xtask was started.
+    pub fn pasted(&self, line: CommandLine) -> CommandLine {
+        let is_root = self.here.canonicalize().ok() == self.root.canonicalize().ok();
+        if is_root { line } else { line.in_directory(self.root.display().to_string()) }
     }
 
     /// An environment variable that is set to something.

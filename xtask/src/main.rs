@@ -1,6 +1,7 @@
 //! `cargo xtask`: maps results to exit codes.
 
 mod base;
+mod built;
 mod bundle;
 mod cli;
 mod command_line;
@@ -10,6 +11,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod git;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -29,13 +31,17 @@ mod ui;
 
 use std::process::ExitCode;
 
+use crate::context::Told;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(wrong_usage) => wrong_usage.exit(),
             Err(error) => {
-                ui::error(&error);
+                if !error.is::<Told>() {
+                    ui::error(&error);
+                }
                 ExitCode::FAILURE
             }
         },

@@ -45,13 +45,30 @@ impl<'a> Session<'a> {
     pub fn new(cx: &'a Context, choice: SourceChoice) -> Result<Self> {
         let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
         if !learner.directory().is_dir() {
+            let start = if learner.name() == pins::WORKSPACE { "`cargo xtask reset start` makes it, " } else { "" };
             bail!(
-                "there is no directory {}\n  hint: `--workspace DIR` names the one with your pixi.toml",
+                "there is no directory {}\n  hint: {start}`--workspace DIR` names the one with your pixi.toml",
                 cx.typed(learner.directory())
             );
         }
         let programs = Programs::new(cx);
         let bundle = Bundle::open(cx, &programs)?;
+        Self::of(cx, learner, choice, programs, bundle)
+    }
+
+    /// A session about the learner's own files alone, whether or not the workspace is there yet.
+    pub fn of_files(cx: &'a Context) -> Result<Self> {
+        let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
+        Self::of(cx, learner, SourceChoice::CondaForge, Programs::new(cx), None)
+    }
+
+    fn of(
+        cx: &'a Context,
+        learner: Workspace,
+        choice: SourceChoice,
+        programs: Programs<'a>,
+        bundle: Option<Bundle>,
+    ) -> Result<Self> {
         let source = source::settle(cx, &programs, choice, bundle.as_ref())?;
         let bundle = bundle.filter(|bundle| bundle.source == source.name());
         let mut rehearsal = Rehearsal::new(cx);
@@ -153,6 +170,11 @@ impl<'a> Session<'a> {
         image(self.cx, &self.learner, self.source, format)
     }
 
+    /// The image's file if another environment is asked for.
+    pub fn image_of(&self, environment: &str, format: Format) -> PathBuf {
+        image_of(self.cx, &self.learner, self.source, environment, format)
+    }
+
     /// The image's name and tag.
     pub fn reference(&self) -> String {
         format!("{}:{}{}", self.workspace.name(), self.cx.options.environment, suffix(self.cx, self.source))
@@ -210,7 +232,11 @@ impl<'a> Session<'a> {
 
 /// The file of an image, whatever source a session has.
 pub fn image(cx: &Context, workspace: &Workspace, source: Source, format: Format) -> PathBuf {
-    let name = format!("{}-{}{}.{}", workspace.name(), cx.options.environment, suffix(cx, source), format.extension());
+    image_of(cx, workspace, source, &cx.options.environment, format)
+}
+
+fn image_of(cx: &Context, workspace: &Workspace, source: Source, environment: &str, format: Format) -> PathBuf {
+    let name = format!("{}-{environment}{}.{}", workspace.name(), suffix(cx, source), format.extension());
     cx.target().join("containers").join(name)
 }
 

@@ -19,6 +19,36 @@ pub struct Ui {
     dry_run: bool,
 }
 
+/// How a part of a result looks on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As it is.
+    Plain,
+    /// What stands above others.
+    Head,
+    /// Where something is.
+    Place,
+    /// What was there.
+    Old,
+    /// What is there instead.
+    New,
+    /// A word about it.
+    Hint,
+}
+
+impl Look {
+    fn style(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => BOLD,
+            Self::Place => "\x1b[36m",
+            Self::Old => "\x1b[31m",
+            Self::New => "\x1b[32m",
+            Self::Hint => YELLOW,
+        }
+    }
+}
+
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
@@ -126,6 +156,24 @@ impl Ui {
             Mark::Fails => RED,
         };
         if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
+    /// Prints a line of a result that has looks.
+    pub fn painted(&self, look: Look, text: &str) {
+        let style = look.style();
+        if self.colour_of_results && !style.is_empty() {
+            stdout(format_args!("{style}{text}\x1b[0m"));
+        } else {
+            stdout(format_args!("{text}"));
+        }
+    }
+
+    /// Asks somebody who types: only a yes is one.
+    pub fn confirm(&self, question: &str) -> bool {
+        let _ = write!(io::stderr(), "{} [y/N] ", self.paint(BOLD, question));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
     }
 
     /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.

@@ -1,7 +1,6 @@
 //! `bundle` and `--bundle`: what is put together, and what is asked for where there is no network.
 #![cfg(unix)]
 
-#[allow(dead_code)] // each test uses its part of it
 mod support;
 
 use std::fs;
@@ -100,7 +99,7 @@ fn every_step_takes_what_it_needs_from_the_bundle_and_asks_no_network() {
     assert!(call(&calls, "pixi-image build").contains(" --offline --cache target/bundle/0123/cache "));
 
     // The variable names it for a whole class, and `status` sees the same.
-    let status = repository.xtask_with(&["status"], &[("XTASK_BUNDLE", "class.tar")], "").stdout();
+    let status = repository.xtask_in(&["status"], &[("XTASK_BUNDLE", "class.tar")], "").stdout();
     assert!(status.contains("\nbuild docker         done\n"), "{status}");
 }
 

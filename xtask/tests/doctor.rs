@@ -169,7 +169,7 @@ fn laptop(test: &str) -> Repository {
 fn doctor(repository: &Repository, arguments: &[&str], variables: &[(&str, &str)]) -> support::Run {
     let tree = repository.path("tree");
     let variables: Vec<_> = [("XTASK_DEVICE_TREE", tree.to_str().unwrap())].iter().chain(variables).copied().collect();
-    repository.xtask_with(&[&["doctor"], arguments].concat(), &variables, "")
+    repository.xtask_in(&[&["doctor"], arguments].concat(), &variables, "")
 }
 
 fn normal(repository: &Repository, text: &str) -> String {
@@ -290,7 +290,7 @@ fn traps_of_the_machine_are_found() {
     let repository = laptop("doctor-standing");
     repository.write("cuda-exercise/.pixi/envs/gpu/conda-meta/history", "");
     assert_eq!(traps(&doctor(&repository, &["--offline"], &[]).stdout()), Vec::<String>::new());
-    let inside = repository.xtask_with(&["doctor", "--offline"], &[], "cuda-exercise").stdout();
+    let inside = repository.xtask_in(&["doctor", "--offline"], &[], "cuda-exercise").stdout();
     assert_eq!(traps(&inside), ["T20 cuda-exercise/.pixi/envs"], "{inside}");
 
     let home = repository.path("home");

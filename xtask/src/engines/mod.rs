@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::context::Context;
 use crate::engine::{Engine, Format};
+use crate::options::AUTO;
 
 mod apptainer;
 mod checks;
@@ -17,9 +18,6 @@ pub use apptainer::{BASE_BYTES, UNPACKED_RATIO, free_bytes, temporary};
 /// In the order in which `auto` tries them: the native one is last, as it always works.
 pub const ENGINES: &[&dyn Engine] =
     &[&docker::DOCKER, &docker::PODMAN, &apptainer::APPTAINER, &apptainer::SINGULARITY, &native::Native];
-
-/// The choice that is ours.
-pub const AUTO: &str = "auto";
 
 /// The engines that make a format.
 pub fn makers(format: Format) -> impl Iterator<Item = &'static dyn Engine> {

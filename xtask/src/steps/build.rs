@@ -1,11 +1,15 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::built;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
-use crate::engines::{self, AUTO};
+use crate::engines;
 use crate::external::Program;
+use crate::options::AUTO;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};
@@ -58,6 +62,11 @@ impl Step for Build {
 
     fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
         state_by_any_engine(session, of, |format, engine| task(session, self, format, engine))
+    }
+
+    /// The base image's digest: images are never in git.
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.base_lock()])
     }
 
     /// What one engine makes, it makes in one go.
@@ -208,6 +217,9 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
     let Some(artifacts) = built else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
+    for task in tasks {
+        built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
+    }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
         if let Some(digest) = &artifact.digest {
             cx.ui.detail(format_args!("{} is {digest}", artifact.path));

@@ -1,10 +1,13 @@
 //! `lock`: pixi.toml is solved into pixi.lock.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
+use crate::engine::Format;
 use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
@@ -69,6 +72,10 @@ impl Step for Lock {
         let answer = cx.look(&of(session, line))?;
         let reason = answer.stderr.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
         Ok(if answer.code == 0 { State::Done } else { State::Stale(reason) })
+    }
+
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.lock()])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {

@@ -20,6 +20,7 @@ pub mod config;
 pub mod entry;
 pub mod fetch;
 pub mod http;
+pub mod inspect;
 #[cfg(target_os = "linux")]
 pub mod install;
 pub mod layers;

@@ -50,7 +50,7 @@ pub fn write_oci(
     layers.push(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id(&[&root.app])?.to_string(),
-        history: archive::history(root.created, "pixi-image: application files, manifest, lock, activation")?,
+        history: archive::history(root.created, layers::APPLICATION)?,
     });
     let CompleteArchive { digest, size, file } = archive.complete(configuration(root)?, &layers, &request.reference)?;
     Ok(Written { digest, size, file })
@@ -120,7 +120,7 @@ fn package_layer(
     Ok(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id.to_string(),
-        history: archive::history(created, &format!("pixi-image: {}", names.join(" ")))?,
+        history: archive::history(created, &layers::created_by(&names))?,
     })
 }
 

@@ -8,6 +8,7 @@ mod build;
 mod bundle;
 mod cache;
 mod fetch;
+mod inspect;
 mod interrupt;
 mod lock;
 #[cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ pub enum Command {
     Lock(lock::Lock),
     Run(run::Run),
     Test(test::Test),
+    Inspect(inspect::Inspect),
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
     Resolve(resolve::Resolve),
@@ -41,6 +43,7 @@ impl Command {
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Inspect(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Resolve(command) => command.run(),
