@@ -56,7 +56,7 @@ fn every_command_in_the_texts_can_be_typed() {
                 words.next() == command.first().map(String::as_str)
                     && words.all(|word| command.iter().any(|one| one == word))
             };
-            if NOT_THERE_YET.iter().any(|begin| is_to_come(begin)) {
+            if NOT_THERE_YET.iter().any(is_to_come) {
                 continue;
             }
             // What is asked for help is parsed up to there, and does nothing.
