@@ -1,7 +1,6 @@
 //! The command line as learners meet it: what it prints, what it runs, and what it leaves.
 #![cfg(unix)]
 
-#[allow(dead_code)] // each test uses its part of it
 mod support;
 
 use std::fs;
