@@ -38,18 +38,22 @@ use crate::interrupt::Interrupted;
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast::<clap::Error>() {
-            Ok(wrong_usage) => wrong_usage.exit(),
-            Err(error) => {
-                if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-                    ui::interrupted(&interrupted.farewell);
-                    return ExitCode::from(interrupt::EXIT_CODE);
-                }
-                if !error.is::<Told>() {
-                    ui::error(&error);
-                }
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => failed(error),
     }
+}
+
+/// Says what failed, unless that was done, and how the process ends.
+fn failed(error: anyhow::Error) -> ExitCode {
+    let error = match error.downcast::<clap::Error>() {
+        Ok(wrong_usage) => wrong_usage.exit(),
+        Err(error) => error,
+    };
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        ui::interrupted(&interrupted.farewell);
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    if !error.is::<Told>() {
+        ui::error(&error);
+    }
+    ExitCode::FAILURE
 }

@@ -1,10 +1,10 @@
 //! The only module that prints. Results go to stdout; what is said about the work goes to stderr.
 
+use std::cell::RefCell;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::command_line::CommandLine;
@@ -20,11 +20,9 @@ pub struct Ui {
     verbose: bool,
     dry_run: bool,
     /// Of a plan: what would be typed, one line each. Nothing is printed then.
-    record: Option<Arc<Mutex<Vec<String>>>>,
+    record: Option<RefCell<Vec<String>>>,
 }
 
-/// How wide the words are that stand before what is said.
-const LABEL: usize = 10;
 /// How a part of a result looks on a terminal.
 #[derive(Clone, Copy, Debug)]
 pub enum Look {
@@ -55,6 +53,8 @@ impl Look {
     }
 }
 
+/// How wide the words are that stand before what is said.
+const LABEL: usize = 10;
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
@@ -92,21 +92,24 @@ impl Mark {
 impl Ui {
     /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
-        let colour = !options.plain && colour_allowed(&io::stderr());
-        let colour_of_results = !options.plain && colour_allowed(&io::stdout());
-        let (quiet, verbose, dry_run) = (options.quiet, options.verbose, options.dry_run);
-        Self { colour, colour_of_results, quiet, verbose, dry_run, record: None }
+        Self {
+            colour: !options.plain && colour_allowed(&io::stderr()),
+            colour_of_results: !options.plain && colour_allowed(&io::stdout()),
+            quiet: options.quiet,
+            verbose: options.verbose,
+            dry_run: options.dry_run,
+            record: None,
+        }
     }
 
     /// Prints nothing, and records what a dry run would print.
     pub fn recording() -> Self {
-        Self { quiet: true, dry_run: true, record: Some(Arc::default()), ..Self::default() }
+        Self { quiet: true, dry_run: true, record: Some(RefCell::default()), ..Self::default() }
     }
 
     /// What was recorded since the last look.
     pub fn recorded(&self) -> Vec<String> {
-        let lines = self.record.as_ref().map(|record| record.lock().unwrap_or_else(PoisonError::into_inner));
-        lines.map(|mut lines| mem::take(&mut *lines)).unwrap_or_default()
+        self.record.as_ref().map(|record| mem::take(&mut *record.borrow_mut())).unwrap_or_default()
     }
 
     /// Begins a step.
@@ -169,7 +172,7 @@ impl Ui {
     /// Prints a result.
     pub fn result(&self, text: impl fmt::Display) {
         match &self.record {
-            Some(record) => record.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string()),
+            Some(record) => record.borrow_mut().push(text.to_string()),
             None => stdout(format_args!("{text}")),
         }
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
+use crate::options::wrong_usage;
 use crate::session::Session;
 use crate::stamp::State;
 use crate::stations::{self, STATIONS, Station, Work};
@@ -83,11 +83,12 @@ impl Range {
         let (from, to) = (typed("from").unwrap_or(0), typed("to").unwrap_or(STATIONS.len()));
         if from > to {
             let word = |at: usize| STATIONS.get(at).map(Station::word).unwrap_or_default();
-            return Err(wrong_usage(format!(
+            return Err(wrong_usage(format_args!(
                 "--from {} comes after --to {}\n  hint: `cargo xtask status` shows the steps in their order",
                 word(from),
                 word(to)
-            )));
+            ))
+            .into());
         }
         Ok(Self { from, to })
     }
@@ -99,11 +100,6 @@ impl Range {
 
 fn position(station: &Station) -> Option<usize> {
     STATIONS.iter().position(|other| other.name == station.name)
-}
-
-/// What was typed makes no sense, though each word of it does.
-fn wrong_usage(what: String) -> anyhow::Error {
-    clap::Error::raw(ErrorKind::ArgumentConflict, what + "\n").into()
 }
 
 /// A station that this run comes to.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Stop, do_work, introduce, show_outputs, sum_up, wrong_usage};
+use super::{Stop, do_work, introduce, show_outputs, sum_up};
 use crate::commands::explain;
 use crate::context::Context;
 use crate::engine::Format;
 use crate::interrupt::Interrupted;
+use crate::options::wrong_usage;
 use crate::session::Session;
 use crate::stations::Work;
 use crate::step::Row;
@@ -28,16 +29,17 @@ const HELP: &str = "\
 pub fn require_audience(cx: &Context) -> Result<()> {
     for (is_in_the_way, option) in [(cx.options.dry_run, "--dry-run"), (cx.options.quiet, "--quiet")] {
         if is_in_the_way {
-            return Err(wrong_usage(format!(
+            return Err(wrong_usage(format_args!(
                 "--pause shows each step and waits, which goes not together with {option}"
-            )));
+            ))
+            .into());
         }
     }
     if !cx.ui.can_ask() {
         return Err(wrong_usage(
-            "--pause waits for keys, and this is not a terminal\n  hint: `cargo xtask all` without it stops nowhere"
-                .to_owned(),
-        ));
+            "--pause waits for keys, and this is not a terminal\n  hint: `cargo xtask all` without it stops nowhere",
+        )
+        .into());
     }
     Ok(())
 }
