@@ -45,8 +45,8 @@ pub const COMMANDS: &[Generic] = &[
         group: Group::Whole,
         about: "Do every step that is not done yet, and sum up",
         example: "cargo xtask all --env cpu",
-        arguments: none,
-        run: |cx, _| all::run(cx),
+        arguments: all::arguments,
+        run: all::run,
     },
     Generic {
         name: "status",
@@ -71,14 +71,6 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask explain build docker",
         arguments: explain::arguments,
         run: explain::run,
-    },
-    Generic {
-        name: "bundle",
-        group: Group::Helpers,
-        about: "Put all that a class needs into one file, for --bundle",
-        example: "cargo xtask bundle --out class.tar",
-        arguments: bundle::arguments,
-        run: bundle::run,
     },
     Generic {
         name: "diff",
@@ -121,6 +113,14 @@ pub const COMMANDS: &[Generic] = &[
         run: report::run,
     },
     Generic {
+        name: "bundle",
+        group: Group::Helpers,
+        about: "Put all that a class needs into one file, for --bundle",
+        example: "cargo xtask bundle --out class.tar",
+        arguments: bundle::arguments,
+        run: bundle::run,
+    },
+    Generic {
         name: "tags",
         group: Group::Beyond,
         about: "Print the tags that an image gets where it is published",
@@ -146,8 +146,4 @@ pub fn command() -> Command {
         (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
     });
     root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
-}
-
-fn none(command: Command) -> Command {
-    command
 }

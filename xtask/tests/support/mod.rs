@@ -12,8 +12,13 @@ use std::process::{Command, Output, Stdio};
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
 here=${0%/*}
+if [ "$1" = plan ]; then # a look at the lock, not noted
+    cat "$here/plan-$5" 2>/dev/null || echo "environment $5 for linux-64: 1 packages, 1000 bytes to download, 1 layers"
+    exit
+fi
 printf 'pixi-image %s\n' "$*" >>"$here/calls"
 command=$1
+[ ! -e "$here/hang-$command" ] || { echo "$command takes long" >&2; exec sleep 600; }
 [ ! -e "$here/fail-$command" ] || { echo "error: $command cannot" >&2; exit 1; }
 case $command in
 probe)
@@ -42,6 +47,10 @@ resolve) echo "ghcr.io/prefix-dev/pixi@sha256:0000000000000000000000000000000000
 run) echo "PyTorch has no active GPU"; exit "$(cat "$here/run-code" 2>/dev/null || echo 0)" ;;
 esac
 "#;
+
+/// What names the stand-ins.
+const PROGRAMS: [(&str, &str); 2] =
+    [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
 
 const REHEARSAL: &str = r#"#!/bin/sh
 here=${0%/*}
@@ -76,7 +85,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        let repository = ["cat", "cp", "mkdir"].into_iter().fold(repository, Self::with_real_tool);
+        let repository = ["cat", "cp", "mkdir", "sleep"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -180,6 +189,17 @@ impl Repository {
         Run(self.command(arguments).env("CARGO", cargo).output().unwrap())
     }
 
+    /// The command of [`Repository::xtask`], not started yet. It hears Ctrl-C, whatever this test was started by.
+    pub fn xtask_command(&self, arguments: &[&str]) -> Command {
+        let plain = self.command(arguments);
+        let mut command = Command::new("/usr/bin/env");
+        command.arg("--default-signal=INT").arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(&self.root).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(PROGRAMS);
+        command
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(arguments).current_dir(&self.root).env_clear();
@@ -246,18 +266,10 @@ impl Run {
     }
 }
 
-/// Compares with `tests/golden/NAME.txt`, or writes it when XTASK_UPDATE_GOLDEN is set.
+/// Compares with `tests/golden/NAME.txt`, byte by byte; with SNAPSHOTS=overwrite in the environment it is written.
 #[track_caller]
 pub fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
-    if std::env::var_os("XTASK_UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        expected,
-        actual,
-        "{} differs; if the new text is right: XTASK_UPDATE_GOLDEN=1 cargo test -p xtask --test cli",
-        path.display()
-    );
+    let expected = snapbox::Data::read_from(&path, Some(snapbox::data::DataFormat::Text)).raw();
+    snapbox::Assert::new().action_env("SNAPSHOTS").eq(actual, expected);
 }
