@@ -2,6 +2,8 @@
 #![cfg(unix)]
 
 mod support;
+#[path = "support/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use support::{Repository, golden};
+use terminal::Terminal;
 
 const DOCKERFILE: &str = "cuda-exercise/Dockerfile";
 const SCRIPT: &str = "cuda-exercise/app/torch_detect_GPU.py";
@@ -175,10 +178,12 @@ fn a_step_without_a_text_says_what_compares_it() {
 fn on_a_terminal_a_diff_is_in_colour() {
     let repository = with_all_files("diff-colour");
     repository.write(DOCKERFILE, "FROM ghcr.io/prefix-dev/pixi:noble\n");
-    let shown = repository.xtask_on_a_terminal(&["diff", "Dockerfile"], "").printed();
+    let on_a_terminal = |arguments: &[&str]| Terminal::start(&repository.xtask_command(arguments), 200);
+    let Some(terminal) = on_a_terminal(&["diff", "Dockerfile"]) else { return };
+    let (shown, _) = terminal.end();
     assert!(shown.contains("\x1b[32m+FROM ghcr.io/prefix-dev/pixi:noble\x1b[0m"), "{shown}");
     assert!(shown.contains("\x1b[1;33mhint: T07, ") && shown.contains("\x1b[36m@@ -1,72 +1 @@\x1b[0m"), "{shown}");
-    let plain = repository.xtask_on_a_terminal(&["diff", "Dockerfile", "--plain"], "").printed();
+    let (plain, _) = on_a_terminal(&["diff", "Dockerfile", "--plain"]).unwrap().end();
     assert!(!plain.contains('\x1b'), "{plain}");
 }
 
@@ -223,9 +228,12 @@ fn on_a_terminal_a_reset_asks_and_only_a_yes_is_one() {
     let repository = with_all_files("reset-asks");
     repository.write(DOCKERFILE, "mine\n");
     for (typed, is_reset) in [("\n", false), ("n\n", false), ("\x04", false), ("yes\n", true)] {
-        let run = repository.xtask_on_a_terminal(&["reset", "Dockerfile", "--plain"], typed);
-        let shown = run.ends(i32::from(!is_reset)).printed();
-        assert!(shown.contains("replaces cuda-exercise/Dockerfile\r\nReset recipe docker? [y/N] "), "{shown}");
+        let command = repository.xtask_command(&["reset", "Dockerfile", "--plain"]);
+        let Some(mut terminal) = Terminal::start(&command, 100) else { return };
+        terminal.wait_for("replaces cuda-exercise/Dockerfile\r\nReset recipe docker? [y/N] ");
+        terminal.type_in(typed);
+        let (shown, code) = terminal.end();
+        assert_eq!(code, i32::from(!is_reset), "{shown}");
         assert_eq!(shown.contains("Nothing was changed."), !is_reset, "{shown}");
         assert_eq!(repository.read(DOCKERFILE) != "mine\n", is_reset, "{typed:?}");
     }

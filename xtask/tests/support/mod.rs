@@ -4,10 +4,10 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
@@ -167,18 +167,6 @@ impl Repository {
         let mut command = self.command(arguments);
         set(&mut command);
         Run(command.output().unwrap())
-    }
-
-    /// The same on a terminal, where somebody types this; all that is printed comes as standard output.
-    pub fn xtask_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Run {
-        // The shell that script(1) starts becomes xtask: some shells would stay between the two.
-        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_xtask"), arguments.join(" "));
-        let mut command = Command::new(installed("script"));
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(&self.root).env_clear();
-        command.env("PATH", self.path("tools")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-        Run(process.wait_with_output().unwrap())
     }
 
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.

@@ -9,6 +9,8 @@ pub struct Terminal {
     process: Child,
     /// Everything that it showed, as text.
     seen: String,
+    /// The beginning of a character whose end has not come yet.
+    begun: Vec<u8>,
     /// Up to where it was looked at.
     at: usize,
 }
@@ -30,7 +32,7 @@ impl Terminal {
         script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         script.current_dir(command.get_current_dir().unwrap());
         let process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Some(Self { process, seen: String::new(), at: 0 })
+        Some(Self { process, seen: String::new(), begun: Vec::new(), at: 0 })
     }
 
     /// Reads until the program showed this, behind what was waited for before.
@@ -57,7 +59,13 @@ impl Terminal {
     fn read_more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let count = self.process.stdout.as_mut().unwrap().read(&mut buffer).unwrap();
-        self.seen += std::str::from_utf8(&buffer[..count]).unwrap();
+        self.begun.extend_from_slice(&buffer[..count]);
+        let whole = match std::str::from_utf8(&self.begun) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let rest = self.begun.split_off(whole);
+        self.seen += std::str::from_utf8(&std::mem::replace(&mut self.begun, rest)).unwrap();
         count > 0
     }
 }
