@@ -19,7 +19,7 @@ use crate::steps::{Build, Edit, Fetch, Lock, Rehearse, Run, Test, Workflows, Wri
 
 /// One station of the path.
 pub struct Station {
-    /// What is typed after `cargo xtask` to do it.
+    /// What it is called: the command that does it, where there is one.
     pub name: &'static str,
     /// What else it may be called.
     pub aliases: &'static [&'static str],
@@ -128,10 +128,8 @@ impl Station {
     pub fn state(&self, session: &Session<'_>) -> Result<Option<(State, String)>> {
         let typed = |name: &str| session.cx.options.typed(name, session.is_rehearsal());
         if let By::Hand(state) = self.by {
-            let command = match self.command() {
-                told if self.is_told() => told,
-                command => typed(command.trim_start_matches("cargo xtask ")),
-            };
+            // An explanation is the same whatever the options.
+            let command = if self.is_told() { self.command() } else { typed(&self.words()) };
             return state(session).map(|state| Some((state, command)));
         }
         let work = self.work(session)?;
@@ -149,10 +147,15 @@ impl Station {
 
     /// What is typed to do it.
     pub fn command(&self) -> String {
+        format!("cargo xtask {}", self.words())
+    }
+
+    /// What is typed after `cargo xtask` to do it.
+    fn words(&self) -> String {
         match self.name {
-            "start" => "cargo xtask reset start".to_owned(),
-            name if self.is_told() => format!("cargo xtask explain {name}"),
-            name => format!("cargo xtask {name}"),
+            name if self.is_start() => format!("reset {name}"),
+            name if self.is_told() => format!("explain {name}"),
+            name => name.to_owned(),
         }
     }
 
@@ -254,7 +257,7 @@ pub fn argument(also: &[&'static str]) -> Arg {
 }
 
 /// Takes any words; what shells complete are the names of stations and these.
-pub fn words_like(also: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = String> {
+fn words_like(also: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = String> {
     let mut names: Vec<String> = STATIONS.iter().map(Station::word).collect();
     let others = also.into_iter().map(str::to_owned).filter(|name| !names.contains(name));
     let others: Vec<String> = others.collect();
