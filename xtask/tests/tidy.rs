@@ -33,6 +33,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
     &["build", "install"],
+    &["verify"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -40,3 +40,4 @@ pub mod source;
 pub mod squashfs;
 pub mod store;
 pub mod tree;
+pub mod verify;

@@ -17,10 +17,12 @@ pub mod report;
 mod resolve;
 mod run;
 mod test;
+mod verify;
 
 #[derive(Subcommand)]
 pub enum Command {
     Build(build::Build),
+    Verify(verify::Verify),
     Plan(plan::Plan),
     Lock(lock::Lock),
     Run(run::Run),
@@ -34,6 +36,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(command) => command.run(),
+            Self::Verify(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
