@@ -2,10 +2,13 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use xshell::Shell;
@@ -14,9 +17,19 @@ use crate::command_line::CommandLine;
 use crate::options::Options;
 use crate::ui::Ui;
 
+mod exchange;
+
+pub use exchange::{Entry, Exchange};
+
+/// How long a command may take that only says what there is: a daemon that hangs must not stop everything.
+const GLANCE: Duration = Duration::from_secs(5);
+
 /// The repository, the options, and the way to act on the machine.
+#[derive(Clone)]
 pub struct Context {
     shell: Shell,
+    /// Where xtask was started.
+    here: PathBuf,
     root: PathBuf,
     target: PathBuf,
     /// What was typed.
@@ -41,6 +54,18 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// All that there is to say was said: the exit code is 1, and no error is printed.
+#[derive(Debug)]
+pub struct Told;
+
+impl std::error::Error for Told {}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("what there is to say was said")
+    }
+}
+
 /// What a command wrote, and how it ended.
 pub struct Output {
     /// Standard output, as text.
@@ -56,6 +81,7 @@ impl Context {
     pub fn new(options: Options) -> Result<Self> {
         let root = project_root()?;
         let shell = Shell::new().context("find the current directory")?;
+        let here = shell.current_dir();
         shell.change_dir(&root);
         if options.plain {
             // How things look is not part of a command, so these are not shown with it.
@@ -64,7 +90,7 @@ impl Context {
             shell.set_var("CARGO_TERM_PROGRESS_WHEN", "never");
         }
         let target = root.join(env::var_os("CARGO_TARGET_DIR").map_or(PathBuf::from("target"), PathBuf::from));
-        Ok(Self { shell, root, target, ui: Ui::new(&options), options })
+        Ok(Self { shell, here, root, target, ui: Ui::new(&options), options })
     }
 
     /// The target directory: cargo's, and all that is made here.
@@ -82,6 +108,12 @@ impl Context {
         let inside = path.strip_prefix(&self.root).ok().filter(|inside| !inside.as_os_str().is_empty());
         let text = inside.unwrap_or(path).display().to_string();
         if cfg!(windows) { text.replace('\\', "/") } else { text }
+    }
+
+    /// A command of the repository's root as it can be typed where xtask was started.
+    pub fn pasted(&self, line: CommandLine) -> CommandLine {
+        let is_root = self.here.canonicalize().ok() == self.root.canonicalize().ok();
+        if is_root { line } else { line.in_directory(self.root.display().to_string()) }
     }
 
     /// An environment variable that is set to something.
@@ -124,6 +156,82 @@ impl Context {
     /// Runs a command that only looks, so without showing it, even in a dry run.
     pub fn look(&self, line: &CommandLine) -> Result<Output> {
         self.capture(line, Stdio::piped())
+    }
+
+    /// The same for a command that says what there is here, in a moment or not at all.
+    pub fn glance(&self, line: &CommandLine) -> Result<Output> {
+        self.look_within(line, GLANCE)
+    }
+
+    /// The same with a limit, at which the command is ended.
+    pub fn look_within(&self, line: &CommandLine, limit: Duration) -> Result<Output> {
+        let end = Instant::now() + limit;
+        let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = started.map_err(|error| cannot_start(line, &error))?;
+        let (stdout, stderr) = (collect(process.stdout.take()), collect(process.stderr.take()));
+        let mut pause = Duration::from_millis(1);
+        let status = loop {
+            match process.try_wait().with_context(|| format!("wait for {}", line.short()))? {
+                Some(status) => break status,
+                None if Instant::now() >= end => {
+                    let _ = process.kill(); // it may have ended just now
+                    let _ = process.wait();
+                    bail!("`{}` does not answer within {} s", line.short(), limit.as_secs());
+                }
+                None => thread::sleep(pause),
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
+        // What it started may hold its streams open.
+        let text = |stream: mpsc::Receiver<Vec<u8>>| {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            String::from_utf8_lossy(&stream.recv_timeout(left).unwrap_or_default()).into_owned()
+        };
+        Ok(Output { stdout: text(stdout), stderr: text(stderr), code: code(status) })
+    }
+
+    /// Does the work on all items at the same time; what comes of it is in their order.
+    pub fn at_once<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&Self, &T) -> R + Sync) -> Vec<R> {
+        let work = &work;
+        thread::scope(|scope| {
+            let start = |item| {
+                let twin = self.clone();
+                scope.spawn(move || work(&twin, item))
+            };
+            let threads: Vec<_> = items.iter().map(start).collect();
+            let end = |thread: thread::ScopedJoinHandle<'_, R>| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            threads.into_iter().map(end).collect()
+        })
+    }
+
+    /// Whether something listens there, or why not.
+    pub fn connects(&self, host: &str, port: u16, limit: Duration) -> Result<(), String> {
+        let (tell, told) = mpsc::channel();
+        let place = (host.to_owned(), port);
+        // Names are looked up without a limit of ours.
+        thread::spawn(move || {
+            let connect = || {
+                let addresses = place.to_socket_addrs().map_err(|error| error.to_string())?;
+                let mut reason = "the name has no address".to_owned();
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, limit) {
+                        Ok(_) => return Ok(()),
+                        Err(error) => reason = error.to_string(),
+                    }
+                }
+                Err(reason)
+            };
+            let _ = tell.send(connect()); // nobody waits for it any more
+        });
+        told.recv_timeout(limit).unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
+    }
+
+    /// The directory that the command was typed in.
+    pub fn standing_in(&self) -> Option<PathBuf> {
+        env::current_dir().ok()
     }
 
     fn output(&self, line: &CommandLine, stderr: Stdio) -> Result<Option<Output>> {
@@ -356,6 +464,19 @@ fn project_root() -> Result<PathBuf> {
     let root = manifest.parent().filter(|root| root.is_dir());
     root.map(Path::to_owned)
         .ok_or_else(|| anyhow!("the repository {} is gone\n  hint: run `cargo xtask` inside of it", manifest.display()))
+}
+
+/// Reads a stream to its end, beside everything else.
+fn collect(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_end(&mut bytes); // what came until it broke
+        }
+        let _ = tell.send(bytes);
+    });
+    told
 }
 
 fn ended(line: &CommandLine, code: i32) -> Result<()> {

@@ -31,7 +31,7 @@ impl Program {
     }
 
     /// The variable that names a prebuilt binary.
-    fn variable(self) -> &'static str {
+    pub fn variable(self) -> &'static str {
         match self {
             Self::PixiImage => "XTASK_PIXI_IMAGE",
             Self::Rehearsal => "XTASK_REHEARSAL",

@@ -9,6 +9,7 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod git;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -28,13 +29,17 @@ mod ui;
 
 use std::process::ExitCode;
 
+use crate::context::Told;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(wrong_usage) => wrong_usage.exit(),
             Err(error) => {
-                ui::error(&error);
+                if !error.is::<Told>() {
+                    ui::error(&error);
+                }
                 ExitCode::FAILURE
             }
         },

@@ -42,11 +42,21 @@ impl<'a> Session<'a> {
     pub fn new(cx: &'a Context, choice: SourceChoice) -> Result<Self> {
         let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
         if !learner.directory().is_dir() {
+            let start = if learner.name() == pins::WORKSPACE { "`cargo xtask reset start` makes it, " } else { "" };
             bail!(
-                "there is no directory {}\n  hint: `--workspace DIR` names the one with your pixi.toml",
+                "there is no directory {}\n  hint: {start}`--workspace DIR` names the one with your pixi.toml",
                 cx.typed(learner.directory())
             );
         }
+        Self::of(cx, learner, choice)
+    }
+
+    /// A session about the learner's own files alone, whether or not the workspace is there yet.
+    pub fn of_files(cx: &'a Context) -> Result<Self> {
+        Self::of(cx, Workspace::new(cx.resolve(&cx.options.workspace))?, SourceChoice::CondaForge)
+    }
+
+    fn of(cx: &'a Context, learner: Workspace, choice: SourceChoice) -> Result<Self> {
         let programs = Programs::new(cx);
         let source = source::settle(cx, &programs, choice)?;
         let rehearsal = Rehearsal::new(cx);

@@ -46,14 +46,18 @@ pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Re
     Ok(source)
 }
 
-/// Without a network there is what an earlier run has brought.
 fn offline(cx: &Context) -> Source {
-    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
-    if !locked && Rehearsal::new(cx).base().is_file() {
+    let source = without_network(cx);
+    if source == Source::Rehearsal {
         announce(cx, "with --offline, because it is here and the exercise has no pixi.lock of conda-forge yet");
-        return Source::Rehearsal;
     }
-    Source::CondaForge
+    source
+}
+
+/// Without a network there is what an earlier run has brought.
+pub fn without_network(cx: &Context) -> Source {
+    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
+    if !locked && Rehearsal::new(cx).base().is_file() { Source::Rehearsal } else { Source::CondaForge }
 }
 
 fn probe(cx: &Context, programs: &Programs<'_>) -> Result<Source> {

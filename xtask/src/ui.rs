@@ -12,16 +12,76 @@ use crate::options::Options;
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     colour: bool,
+    /// The same of what is printed to stdout.
     colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
 }
 
+/// How a part of a result looks on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As it is.
+    Plain,
+    /// What stands above others.
+    Head,
+    /// Where something is.
+    Place,
+    /// What was there.
+    Old,
+    /// What is there instead.
+    New,
+    /// A word about it.
+    Hint,
+}
+
+impl Look {
+    fn style(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => BOLD,
+            Self::Place => "\x1b[36m",
+            Self::Old => "\x1b[31m",
+            Self::New => "\x1b[32m",
+            Self::Hint => YELLOW,
+        }
+    }
+}
+
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+
+/// How something stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is there and works.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It is not there, and something else does its work.
+    Missing,
+    /// A trap.
+    Trap,
+    /// It cannot work.
+    Fails,
+}
+
+impl Mark {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+            Self::Trap => "trap",
+            Self::Fails => "fails",
+        }
+    }
+}
 
 impl Ui {
     /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
@@ -79,6 +139,41 @@ impl Ui {
     /// Prints a result.
     pub fn result(&self, text: impl fmt::Display) {
         stdout(format_args!("{text}"));
+    }
+
+    /// A heading of a result.
+    pub fn title(&self, text: &str) -> String {
+        if self.colour_of_results { format!("{BOLD}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A mark in a result, as wide as every other.
+    pub fn mark(&self, mark: Mark) -> String {
+        let word = format!("{:7}", mark.name());
+        let style = match mark {
+            Mark::Ok => GREEN,
+            Mark::Note | Mark::Missing => DIM,
+            Mark::Trap => YELLOW,
+            Mark::Fails => RED,
+        };
+        if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
+    /// Prints a line of a result that has looks.
+    pub fn painted(&self, look: Look, text: &str) {
+        let style = look.style();
+        if self.colour_of_results && !style.is_empty() {
+            stdout(format_args!("{style}{text}\x1b[0m"));
+        } else {
+            stdout(format_args!("{text}"));
+        }
+    }
+
+    /// Asks somebody who types: only a yes is one.
+    pub fn confirm(&self, question: &str) -> bool {
+        let _ = write!(io::stderr(), "{} [y/N] ", self.paint(BOLD, question));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
     }
 
     /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.

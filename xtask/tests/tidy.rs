@@ -8,11 +8,12 @@ use std::process::Command;
 /// The modules of xtask, lowest first: each may use those before it. A table of rows may be used by what stands behind
 /// it; rows of one table stand side by side.
 const RANKS: &[&[&str]] = &[
-    &["pins", "command_line", "json", "lesson", "traps"],
+    &["pins", "command_line", "json", "lesson"],
     &["options", "manifest_edit", "exercise"],
+    &["traps"],
     &["ui"],
     &["context"],
-    &["stamp", "external"],
+    &["stamp", "external", "git"],
     &["base", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],

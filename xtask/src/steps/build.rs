@@ -1,11 +1,14 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
-use crate::engines::{self, AUTO};
+use crate::engines;
 use crate::external::Program;
+use crate::options::AUTO;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};
@@ -58,6 +61,11 @@ impl Step for Build {
 
     fn state(&self, session: &Session<'_>, of: &Task) -> Result<State> {
         state_by_any_engine(session, of, |format, engine| task(session, self, format, engine))
+    }
+
+    /// The base image's digest: images are never in git.
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.base_lock()])
     }
 
     /// What one engine makes, it makes in one go.

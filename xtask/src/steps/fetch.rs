@@ -1,8 +1,11 @@
 //! `fetch`: the lesson's script, checked against its pinned digest.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::engine::Format;
 use crate::external::Program;
 use crate::lesson;
 use crate::pins;
@@ -74,6 +77,10 @@ impl Step for Fetch {
             )),
             None => task.record.state(cx)?,
         })
+    }
+
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.script()])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {

@@ -125,7 +125,15 @@ pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
         return Ok(cx.options.source);
     }
     let workspace = Workspace::new(cx.resolve(&cx.options.workspace))?;
-    let built = |source| Format::ALL.iter().any(|format| session::image(cx, &workspace, source, *format).is_file());
-    let only_rehearsed = !built(Source::CondaForge) && built(Source::Rehearsal);
+    let only_rehearsed = !has_images(cx, &workspace) && is_built(cx, &workspace, Source::Rehearsal);
     Ok(if only_rehearsed { SourceChoice::Rehearsal } else { SourceChoice::CondaForge })
+}
+
+/// Whether there is an image of the real packages.
+pub fn has_images(cx: &Context, workspace: &Workspace) -> bool {
+    is_built(cx, workspace, Source::CondaForge)
+}
+
+fn is_built(cx: &Context, workspace: &Workspace, source: Source) -> bool {
+    Format::ALL.iter().any(|format| session::image(cx, workspace, source, *format).is_file())
 }

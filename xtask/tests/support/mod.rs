@@ -1,11 +1,13 @@
 //! A repository in a temporary directory, and stand-ins for the heavy programs: they are named by XTASK_PIXI_IMAGE and
 //! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
@@ -51,6 +53,7 @@ esac
 
 const CARGO: &str = r#"#!/bin/sh
 here=${0%/*}
+case $1 in --version) echo 'cargo 1.95.0'; exit ;; esac
 echo "cargo $*" >>"$here/calls"
 mkdir -p target/debug
 for name in pixi-image rehearsal; do cp -p "$here/$name" target/debug/; done
@@ -89,17 +92,19 @@ impl Repository {
 
     /// A tool that this machine seems to have: it notes what it was asked, and is content.
     pub fn with_tool(self, name: &str) -> Self {
-        let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
-        let path = self.write(&format!("tools/{name}"), &script);
+        self.with_script(name, &format!("echo \"{name} $*\" >>programs/calls"))
+    }
+
+    /// A tool that this machine seems to have, as the shell script that it is.
+    pub fn with_script(self, name: &str, script: &str) -> Self {
+        let path = self.write(&format!("tools/{name}"), &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         self
     }
 
     /// The machine's own git.
     pub fn with_git(self) -> Self {
-        let path = std::env::var_os("PATH").unwrap();
-        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
-        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
+        std::os::unix::fs::symlink(installed("git"), self.path("tools/git")).unwrap();
         self
     }
 
@@ -138,6 +143,33 @@ impl Repository {
         Run(self.command(arguments).envs(programs).output().unwrap())
     }
 
+    /// The same with more in its environment, and in another directory than the root where one is named.
+    pub fn xtask_in(&self, arguments: &[&str], variables: &[(&str, &str)], directory: &str) -> Run {
+        let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
+        let mut command = self.command(arguments);
+        command.envs(programs).envs(variables.iter().copied()).current_dir(self.path(directory));
+        Run(command.output().unwrap())
+    }
+
+    /// The same, in an environment or with an input that `set` gives it.
+    pub fn xtask_with(&self, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Run {
+        let mut command = self.command(arguments);
+        set(&mut command);
+        Run(command.output().unwrap())
+    }
+
+    /// The same on a terminal, where somebody types this; all that is printed comes as standard output.
+    pub fn xtask_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Run {
+        // The shell that script(1) starts becomes xtask: some shells would stay between the two.
+        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_xtask"), arguments.join(" "));
+        let mut command = Command::new(installed("script"));
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(&self.root).env_clear();
+        command.env("PATH", self.path("tools")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        Run(process.wait_with_output().unwrap())
+    }
+
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
     pub fn xtask_that_compiles(&self, arguments: &[&str]) -> Run {
         let cargo = self.write("programs/cargo", CARGO);
@@ -167,6 +199,12 @@ impl Repository {
     }
 }
 
+/// Where this machine has a program.
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|bin| bin.join(program)).find(|place| place.exists()).unwrap()
+}
+
 /// A run of xtask that has ended.
 pub struct Run(Output);
 
@@ -177,9 +215,19 @@ impl Run {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
+    /// Standard output, however the run ended.
+    pub fn printed(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
     /// Standard error, however the run ended.
     pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// Standard output, however the run ended.
+    pub fn output(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
     /// Fails unless the run ended with this exit code.
