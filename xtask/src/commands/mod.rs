@@ -19,6 +19,7 @@ mod explain;
 mod reset;
 mod status;
 mod tags;
+mod verify;
 
 /// A command that is no step.
 pub struct Generic {
@@ -109,6 +110,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask tags docker",
         arguments: tags::arguments,
         run: tags::run,
+    },
+    Generic {
+        name: "verify",
+        group: Group::Beyond,
+        about: "Build an image again and compare: are the bytes the same?",
+        example: "cargo xtask verify target/containers/cuda-exercise-gpu.sif",
+        arguments: verify::arguments,
+        run: verify::run,
     },
 ];
 

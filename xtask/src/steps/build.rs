@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::context::Server;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::engines;
 use crate::external::Program;
@@ -82,9 +83,7 @@ impl Step for Build {
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
         let frozen = Arguments::from_arg_matches(arguments)?.frozen;
-        session.require(&session.workspace.manifest(), "edit")?;
-        session.require(&session.workspace.lock(), "lock")?;
-        session.require(&session.workspace.app(), "fetch")?;
+        require_inputs(session)?;
         // What one engine makes, it makes in one go.
         let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
         for task in tasks {
@@ -161,26 +160,21 @@ pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 
-fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
-    let (cx, workspace) = (session.cx, &session.workspace);
-    if cx.options.base.is_none() && session.is_rehearsal() {
+/// What goes into an image must be there.
+pub fn require_inputs(session: &Session<'_>) -> Result<()> {
+    session.require(&session.workspace.manifest(), "edit")?;
+    session.require(&session.workspace.lock(), "lock")?;
+    session.require(&session.workspace.app(), "fetch")?;
+    if session.cx.options.base.is_none() && session.is_rehearsal() {
         session.require(&session.rehearsal.base(), "rehearse")?;
     }
-    // The native engine looks by itself.
-    if engine.follows_recipe() && !frozen {
-        lock::require_satisfied(session)?;
-    }
-    let mut outputs = Vec::new();
-    let mut aliases = Vec::new();
-    for format in tasks.iter().filter_map(|task| task.format) {
-        if engine.follows_recipe() {
-            session.require(&session.recipe(format), &format!("recipe {}", format.name()))?;
-            aliases.extend(session.tags(format)?.into_iter().map(|tag| format!("{}:{tag}", workspace.name())));
-        }
-        let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
-        outputs.push(Target { format, path, recipe });
-    }
-    let request = BuildRequest {
+    Ok(())
+}
+
+/// What an image is made from, without a place for it and without its further names.
+pub fn request(session: &Session<'_>, engine: &dyn Engine, frozen: bool) -> Result<BuildRequest> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    Ok(BuildRequest {
         workspace: cx.typed(workspace.directory()),
         lock: cx.typed(&workspace.lock()),
         manifest: cx.typed(&workspace.manifest()),
@@ -190,20 +184,44 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         cuda_version: cx.options.cuda_version.clone(),
         app: cx.typed(&workspace.app()),
         reference: session.reference(),
-        aliases,
+        aliases: Vec::new(),
         labels: session.labels(),
         frozen,
         offline: session.is_offline(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
         command: run::default_command(),
-        outputs,
-    };
-    let server = match (session.is_rehearsal(), engine.follows_recipe()) {
-        (false, _) => None,
-        (true, false) => session.rehearsal.serve(cx, &session.programs)?,
-        (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
-    };
+        outputs: Vec::new(),
+    })
+}
+
+/// Serves the channel of a rehearsal, and for a recipe its base image, until the returned value goes.
+pub fn serve(session: &Session<'_>, engine: &dyn Engine) -> Result<Option<Server>> {
+    match (session.is_rehearsal(), engine.follows_recipe()) {
+        (false, _) => Ok(None),
+        (true, false) => session.rehearsal.serve(session.cx, &session.programs),
+        (true, true) => session.rehearsal.serve_with_image(session.cx, &session.programs),
+    }
+}
+
+fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    // The native engine looks by itself.
+    if engine.follows_recipe() && !frozen {
+        lock::require_satisfied(session)?;
+    }
+    let (mut outputs, mut aliases) = (Vec::new(), Vec::new());
+    for format in tasks.iter().filter_map(|task| task.format) {
+        if engine.follows_recipe() {
+            session.require(&session.recipe(format), &format!("recipe {}", format.name()))?;
+            let tags = session.tags(format)?.into_iter();
+            aliases.extend(tags.map(|tag| format!("{}:{tag}", workspace.name())));
+        }
+        let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
+        outputs.push(Target { format, path, recipe });
+    }
+    let request = BuildRequest { aliases, outputs, ..request(session, engine, frozen)? };
+    let server = serve(session, engine)?;
     let clock = cx.now();
     let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
