@@ -61,6 +61,11 @@ impl Archive {
         self.members.iter().find(|member| member.name == name)
     }
 
+    /// The names of its members. A name that was changed fits no checksum: whoever wrote others meant them.
+    fn names(&self) -> Vec<&str> {
+        self.members.iter().map(|member| member.name.as_str()).collect()
+    }
+
     fn bytes(&self, name: &str) -> Result<Vec<u8>, String> {
         let member = self.member(name).ok_or_else(|| format!("it has no {name}"))?;
         if member.size > JSON_LIMIT {
@@ -165,6 +170,13 @@ pub fn explain(theirs: &mut File, ours: &mut File, byte: u64) -> io::Result<Diff
     let ours = Archive::read(ours).map_err(io::Error::other)?;
     match Archive::read(theirs) {
         Ok(theirs) if theirs.digest != ours.digest => another(&theirs, &ours),
+        Ok(theirs) if theirs.names() != ours.names() => {
+            let mut difference = Difference::new("the archive", "its members are others, or in another order");
+            difference
+                .causes
+                .push(format!("another program wrote it, of the same image: its manifest is {}", ours.digest));
+            Ok(difference)
+        }
         read => {
             let mut difference = damage(theirs, &ours, byte)?;
             difference.causes.extend(read.ok().and_then(|theirs| another_name(&theirs, &ours)));

@@ -194,7 +194,7 @@ impl Contents<'_> {
             };
             let before = (index * BLOCK_SIZE) as u64;
             match (read(self.theirs, left_at, *one), read(self.ours, right_at, *other)) {
-                (Err(reason), _) => return Some(format!("its content from byte {before} on cannot be read, {reason}")),
+                (Err(reason), _) => return Some(format!("its content from byte {before} on cannot be read: {reason}")),
                 (Ok(one), Ok(other)) => {
                     let length = one.len().min(other.len()).min((left.size - before) as usize);
                     let same = one[..length].iter().zip(&other[..length]).take_while(|(a, b)| a == b).count();
@@ -214,7 +214,7 @@ impl Contents<'_> {
                 let (theirs, ours) = self.fragments(one.index, other.index);
                 let theirs = match theirs {
                     Ok(content) => content.get(one.offset as usize..).and_then(|rest| rest.get(..tail)),
-                    Err(reason) => return Some(format!("its content cannot be read, {reason}")),
+                    Err(reason) => return Some(format!("its content cannot be read: {reason}")),
                 };
                 let ours = ours.as_ref().ok()?.get(other.offset as usize..)?.get(..tail)?;
                 let Some(theirs) = theirs else { return Some("its content lies beyond its fragment".into()) };
@@ -326,7 +326,7 @@ fn in_squashfs(theirs: &mut File, start: u64, files: &mut FileSystem<File>, at: 
     let read = reader::read_block(theirs, start, block);
     let whole = files.block(block);
     match (read, whole, candidates) {
-        (Err(reason), ..) => Difference::new(place, format!("its compressed data is damaged, {reason}")),
+        (Err(reason), ..) => Difference::new(place, format!("its compressed data is damaged: {reason}")),
         (Ok(theirs), Ok(ours), Some(candidates)) if theirs != ours => {
             let same = theirs.iter().zip(&ours).take_while(|(a, b)| a == b).count();
             let before = candidates.iter().rev().find(|(place, _)| *place as usize <= same);
