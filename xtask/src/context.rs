@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -78,8 +79,11 @@ pub struct Output {
 
 impl Context {
     /// Prepares commands to run in the repository's root.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(mut options: Options) -> Result<Self> {
         let root = project_root()?;
+        let named = || env::var_os("XTASK_BUNDLE").filter(|value| !value.is_empty()).map(PathBuf::from);
+        options.bundle = options.bundle.or_else(named);
+        options.offline |= options.bundle.is_some();
         let shell = Shell::new().context("find the current directory")?;
         let here = shell.current_dir();
         shell.change_dir(&root);
@@ -430,6 +434,39 @@ impl Context {
         Ok(files)
     }
 
+    /// What tells one version of a file from another without reading it, in hex; none where it is not there.
+    pub fn identity(&self, path: &Path) -> Option<String> {
+        let metadata = fs::metadata(path).ok()?;
+        let mut hasher = DefaultHasher::new();
+        (metadata.len(), metadata.modified().ok()).hash(&mut hasher);
+        Some(format!("{:016x}", hasher.finish()))
+    }
+
+    /// This program.
+    pub fn executable(&self) -> Result<PathBuf> {
+        env::current_exe().context("cannot find the file of this program")
+    }
+
+    /// Makes the directory that a file will stand in. A dry run does not.
+    pub fn directory_for(&self, path: &Path) -> Result<()> {
+        let directory = path.parent().filter(|_| !self.options.dry_run);
+        directory.map_or(Ok(()), |path| {
+            fs::create_dir_all(path).with_context(|| format!("cannot make {}", self.typed(path)))
+        })
+    }
+
+    /// Makes a directory with nothing in it.
+    pub fn empty_directory(&self, path: &Path) -> Result<()> {
+        self.remove(path)?;
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", self.typed(path)))
+    }
+
+    /// Gives a directory that is complete its place, in the place of what is there.
+    pub fn put_directory(&self, from: &Path, to: &Path) -> Result<()> {
+        self.remove(to)?;
+        fs::rename(from, to).with_context(|| format!("cannot put {} in its place", self.typed(to)))
+    }
+
     /// The names in a directory; none where it cannot be read.
     pub fn names(&self, directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).into_iter().flatten();
@@ -459,11 +496,19 @@ impl Drop for Server {
 }
 
 fn project_root() -> Result<PathBuf> {
-    // cargo says at run time where the manifest is; what was compiled in may name a checkout that has moved.
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    // cargo says at run time where the manifest is. Without cargo it is the checkout that we stand in, for what was compiled
+    // in may name one that has moved, or is on another machine.
+    let around = || env::current_dir().ok()?.ancestors().map(|place| place.join("xtask")).find(|place| is_ours(place));
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(around);
+    let manifest = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     let root = manifest.parent().filter(|root| root.is_dir());
     root.map(Path::to_owned)
         .ok_or_else(|| anyhow!("the repository {} is gone\n  hint: run `cargo xtask` inside of it", manifest.display()))
+}
+
+/// Other projects have a crate of that name, too.
+fn is_ours(manifest: &Path) -> bool {
+    manifest.join("Cargo.toml").is_file() && manifest.join("lesson/exercise/pixi.toml").is_file()
 }
 
 /// Reads a stream to its end, beside everything else.

@@ -1,6 +1,8 @@
 //! `cargo xtask`: maps results to exit codes.
 
 mod base;
+mod built;
+mod bundle;
 mod cli;
 mod command_line;
 mod commands;

@@ -50,6 +50,9 @@ pub struct Options {
     /// Use only what is on this machine already
     #[arg(long, global = true)]
     pub offline: bool,
+    /// Take everything from this file of `cargo xtask bundle`; no network is needed [default: $XTASK_BUNDLE]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub bundle: Option<PathBuf>,
     /// Print the commands, run nothing
     #[arg(long, global = true)]
     pub dry_run: bool,

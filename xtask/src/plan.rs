@@ -7,7 +7,7 @@ use crate::external::{Program, Programs};
 use crate::pins;
 
 /// One package of an environment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
     pub name: String,
     pub version: String,
@@ -15,6 +15,10 @@ pub struct Package {
     pub build: String,
     /// Whether it comes from PyPI, not from a conda channel.
     pub from_pypi: bool,
+    /// How many bytes its archive has, where the lock knows it.
+    pub bytes: Option<u64>,
+    /// The layer that it goes into, counted from 1 among those of packages.
+    pub layer: String,
 }
 
 /// The packages of one environment on the images' platform.
@@ -47,9 +51,10 @@ impl Plan {
         let bytes = bytes.and_then(|bytes| bytes.parse().ok());
         let package = |row: &str| {
             let columns: Vec<&str> = row.split_whitespace().collect();
-            let [name, version, build, _bytes, kind, ..] = columns.as_slice() else { return None };
+            let [name, version, build, bytes, kind, ..] = columns.as_slice() else { return None };
             let [name, version, build] = [name, version, build].map(|column| (*column).to_owned());
-            Some(Package { name, version, build, from_pypi: *kind == "pypi" })
+            let layer = columns.last().map_or(String::new(), |layer| (*layer).to_owned());
+            Some(Package { name, version, build, from_pypi: *kind == "pypi", bytes: bytes.parse().ok(), layer })
         };
         Ok(Self {
             download_bytes: bytes.with_context(|| format!("`pixi-image plan` said {head:?}"))?,
@@ -77,6 +82,8 @@ mod tests {
                     rich          14.0.0  -                ?  pypi   layer 3\n";
         let plan = Plan::parse(text).unwrap();
         assert_eq!((plan.download_bytes, plan.packages.len(), plan.cuda_version()), (151_000, 3, Some("12.9")));
+        let sizes: Vec<_> = plan.packages.iter().map(|package| (package.bytes, package.layer.as_str())).collect();
+        assert_eq!(sizes, [(Some(21_578), "2"), (Some(129_000), "1"), (None, "3")]);
         let kinds: Vec<_> = plan.packages.iter().map(|package| (package.name.as_str(), package.from_pypi)).collect();
         assert_eq!(kinds, [("cuda-version", false), ("python", false), ("rich", true)]);
         assert!(Plan::parse("hello").is_err());

@@ -1,6 +1,7 @@
 //! The command line as learners meet it: what it prints, what it runs, and what it leaves.
 #![cfg(unix)]
 
+#[allow(dead_code)] // each test uses its part of it
 mod support;
 
 use std::fs;

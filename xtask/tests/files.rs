@@ -689,8 +689,8 @@ fn proposed(repository: &Repository, before: &str, words: &[&str]) -> String {
 fn bash_completes_cargo_xtask_and_what_else_follows_cargo_as_before() {
     let repository = Repository::new("completions");
     let ours = |words: &[&str]| proposed(&repository, "", words);
-    assert_eq!(ours(&["cargo", "xtask", "bu"]), "build");
-    assert_eq!(ours(&["cargo", "+nightly", "xtask", "bu"]), "build");
+    assert_eq!(ours(&["cargo", "xtask", "bui"]), "build");
+    assert_eq!(ours(&["cargo", "+nightly", "xtask", "bui"]), "build");
     assert_eq!(ours(&["cargo", "xtask", "explain", "recipe-d"]), "recipe-docker");
     assert_eq!(ours(&["cargo", "xtask", "explain", "tr"]), "traps");
     assert_eq!(ours(&["cargo", "xtask", "reset", "st"]), "start");
@@ -699,7 +699,7 @@ fn bash_completes_cargo_xtask_and_what_else_follows_cargo_as_before() {
     assert_eq!(ours(&["cargo", "bu"]), "", "there is nothing of cargo's here");
     let cargos = "_cargo() { COMPREPLY=(\"cargo's $2\"); }; complete -F _cargo cargo";
     assert_eq!(proposed(&repository, cargos, &["cargo", "bu"]), "cargo's bu");
-    assert_eq!(proposed(&repository, cargos, &["cargo", "xtask", "bu"]), "build");
+    assert_eq!(proposed(&repository, cargos, &["cargo", "xtask", "bui"]), "build");
     let later = "_completion_loader() { _cargo() { COMPREPLY=(\"loaded $2\"); }; complete -F _cargo \"$1\"; }";
     assert_eq!(proposed(&repository, later, &["cargo", "bu"]), "loaded bu");
     let twice = format!("{cargos}\nsource completions.bash");

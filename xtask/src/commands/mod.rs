@@ -11,11 +11,13 @@ use crate::step::Group;
 use crate::steps::{self, STEPS};
 
 mod all;
+mod bundle;
 mod commit;
 mod completions;
 mod diff;
 mod doctor;
 mod explain;
+mod report;
 mod reset;
 mod status;
 mod tags;
@@ -102,6 +104,22 @@ pub const COMMANDS: &[Generic] = &[
         example: "source <(cargo xtask completions bash)",
         arguments: completions::arguments,
         run: completions::run,
+    },
+    Generic {
+        name: "report",
+        group: Group::Beyond,
+        about: "Write a page for the browser about all that was built",
+        example: "cargo xtask report --env cpu",
+        arguments: report::arguments,
+        run: report::run,
+    },
+    Generic {
+        name: "bundle",
+        group: Group::Helpers,
+        about: "Put all that a class needs into one file, for --bundle",
+        example: "cargo xtask bundle --out class.tar",
+        arguments: bundle::arguments,
+        run: bundle::run,
     },
     Generic {
         name: "tags",

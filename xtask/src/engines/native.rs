@@ -77,7 +77,13 @@ fn inputs(line: CommandLine, request: &BuildRequest) -> Result<CommandLine> {
     if request.frozen {
         line = line.arg("--frozen");
     }
-    Ok(if request.offline { line.arg("--offline") } else { line })
+    if request.offline {
+        line = line.arg("--offline");
+    }
+    Ok(match &request.cache {
+        Some(cache) => line.option("--cache", cache),
+        None => line,
+    })
 }
 
 fn output_option(format: Format) -> &'static str {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::built;
 use crate::context::Server;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::engines;
@@ -168,6 +169,9 @@ pub fn require_inputs(session: &Session<'_>) -> Result<()> {
     if session.cx.options.base.is_none() && session.is_rehearsal() {
         session.require(&session.rehearsal.base(), "rehearse")?;
     }
+    if let Some(bundle) = &session.bundle {
+        bundle.require(&session.cx.options.environment)?;
+    }
     Ok(())
 }
 
@@ -188,6 +192,7 @@ pub fn request(session: &Session<'_>, engine: &dyn Engine, frozen: bool) -> Resu
         labels: session.labels(),
         frozen,
         offline: session.is_offline(),
+        cache: session.cache(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
         command: run::default_command(),
@@ -223,9 +228,16 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
     let request = BuildRequest { aliases, outputs, ..request(session, engine, frozen)? };
     let server = serve(session, engine)?;
     let clock = cx.now();
-    let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
+    let built = engine.build(&session.desk(), &request).map_err(|error| match &session.bundle {
+        Some(bundle) => anyhow!("{error:#}\n  hint: {}", bundle.hint()),
+        None => error,
+    })?;
+    let Some(artifacts) = built else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
+    for task in tasks {
+        built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
+    }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
         if let Some(digest) = &artifact.digest {
             cx.ui.detail(format_args!("{} is {digest}", artifact.path));

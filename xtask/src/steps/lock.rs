@@ -130,7 +130,10 @@ fn command(session: &Session<'_>) -> Result<(&'static str, CommandLine)> {
     if engine == PIXI {
         return Ok((engine, CommandLine::new(PIXI).arg("lock").option("--manifest-path", manifest)));
     }
-    let line = of(session, session.programs.command(Program::PixiImage)?.arg("lock"));
+    let mut line = of(session, session.programs.command(Program::PixiImage)?.arg("lock"));
+    if let Some(bundle) = session.bundle.as_ref().filter(|_| !session.is_rehearsal()) {
+        line = line.option("--among", cx.typed(&bundle.lock()));
+    }
     Ok((engine, if session.is_offline() { line.arg("--offline") } else { line }))
 }
 

@@ -121,7 +121,7 @@ pub fn default_command() -> Vec<String> {
 
 /// An image that was built says by itself where it came from: no network is needed to test or run it.
 pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
-    if cx.options.source != SourceChoice::Auto {
+    if cx.options.source != SourceChoice::Auto || cx.options.bundle.is_some() {
         return Ok(cx.options.source);
     }
     let workspace = Workspace::new(cx.resolve(&cx.options.workspace))?;

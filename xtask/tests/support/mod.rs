@@ -27,6 +27,7 @@ probe)
         esac
     done
     exit ${code:-0} ;;
+bundle) [ "$2" != open ] || { cat "$here/facts"; exit 0; } ;;
 esac
 while [ $# -gt 0 ]; do
     case $1 in
@@ -77,11 +78,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        for tool in ["cat", "cp", "mkdir"] {
-            let place =
-                ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(tool)).into_iter().find(|path| path.exists());
-            std::os::unix::fs::symlink(place.unwrap(), repository.path("tools").join(tool)).unwrap();
-        }
+        let repository = ["cat", "cp", "mkdir"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -101,6 +98,13 @@ impl Repository {
     pub fn with_script(self, name: &str, script: &str) -> Self {
         let path = self.write(&format!("tools/{name}"), &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// A tool of this machine.
+    pub fn with_real_tool(self, name: &str) -> Self {
+        let place = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(place.unwrap(), self.path("tools").join(name)).unwrap();
         self
     }
 
@@ -141,8 +145,7 @@ impl Repository {
 
     /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
     pub fn xtask(&self, arguments: &[&str]) -> Run {
-        let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
-        Run(self.command(arguments).envs(programs).output().unwrap())
+        self.xtask_in(arguments, &[], "")
     }
 
     /// The same with more in its environment, and in another directory than the root where one is named.
@@ -225,6 +228,11 @@ impl Run {
     /// Standard error, however the run ended.
     pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.0.status.success()
     }
 
     /// Standard output, however the run ended.

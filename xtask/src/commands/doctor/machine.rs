@@ -234,7 +234,9 @@ fn heavy(cx: &Context) -> Result<bool, String> {
         are_there &= path.is_file();
     }
     let compilers = ["cc", "gcc", "clang"];
-    if !are_there && cx.env("CC").is_none() && !compilers.iter().any(|name| cx.on_path(name)) {
+    // A bundle may bring them.
+    let are_compiled = !are_there && cx.options.bundle.is_none();
+    if are_compiled && cx.env("CC").is_none() && !compilers.iter().any(|name| cx.on_path(name)) {
         return Err("it is not compiled yet, and there is no C compiler\n  hint: install one: `sudo apt-get install gcc libc6-dev` on Debian and Ubuntu".to_owned());
     }
     Ok(are_there)

@@ -18,7 +18,7 @@ use crate::ui::{self, Mark};
 pub fn steps(cx: &Context, files: &Files, facts: &Facts, answers: &Answers) -> Vec<StepLine> {
     let is_rehearsal = facts.source == Source::Rehearsal;
     let mut lines = Vec::new();
-    if is_rehearsal {
+    if is_rehearsal && cx.options.bundle.is_none() {
         let why = match cx.options.source {
             SourceChoice::Auto if cx.options.offline => "what it made is here, and a lock of conda-forge is not",
             SourceChoice::Auto => "conda-forge or the registry of the base is out of reach",

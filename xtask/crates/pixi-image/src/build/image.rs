@@ -60,7 +60,7 @@ pub fn write_oci(
 
 /// What made the last layer, and with it the image: another version of this program may make other bytes.
 fn application_history(created: i64) -> Result<History, ArchiveError> {
-    let mut history = archive::history(created, "pixi-image: application files, manifest, lock, activation")?;
+    let mut history = archive::history(created, layers::APPLICATION)?;
     history.set_comment(Some(format!("pixi-image {}", env!("CARGO_PKG_VERSION"))));
     Ok(history)
 }
@@ -129,7 +129,7 @@ fn package_layer(
     Ok(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id.to_string(),
-        history: archive::history(created, &format!("pixi-image: {}", names.join(" ")))?,
+        history: archive::history(created, &layers::created_by(&names))?,
     })
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::facts::{Facts, printable};
 use super::layer::{self, Compression, HEADER_FIELDS};
 use super::{Difference, Section, bytes, field, json, section, some_of};
+use crate::layers;
 use crate::model::Digest;
 
 /// A JSON document larger than this is refused as hostile, in bytes.
@@ -116,10 +117,11 @@ impl Archive {
 
     /// What a layer holds: its packages, the application, or the base image.
     fn title(&self, layer: usize) -> String {
-        match self.history().get(layer).and_then(|by| by.strip_prefix("pixi-image: ")) {
-            Some(names) if names.starts_with("application files") => "the application".to_owned(),
-            Some(names) => some_of(&names.split(' ').map(printable).collect::<Vec<_>>()),
-            None => "the base image".to_owned(),
+        let by = self.history().get(layer).copied().unwrap_or_default();
+        match layers::packages_of(by).as_slice() {
+            [] if by == layers::APPLICATION => "the application".to_owned(),
+            [] => "the base image".to_owned(),
+            names => some_of(&names.iter().map(|name| printable(name)).collect::<Vec<_>>()),
         }
     }
 
@@ -215,7 +217,7 @@ fn another(theirs: &Archive, ours: &Archive) -> io::Result<Difference> {
                 (one, other) if one != other => {
                     Difference::new(place, format!("it is the one of {} instead", theirs.title(layer)))
                 }
-                _ => layers(theirs, ours, layer, &place)?,
+                _ => in_layer(theirs, ours, layer, &place)?,
             }
         }
         None => document(theirs, ours),
@@ -239,7 +241,7 @@ fn document(theirs: &Archive, ours: &Archive) -> Difference {
     }
 }
 
-fn layers(theirs: &Archive, ours: &Archive, layer: usize, place: &str) -> io::Result<Difference> {
+fn in_layer(theirs: &Archive, ours: &Archive, layer: usize, place: &str) -> io::Result<Difference> {
     let found = match theirs.tar(layer) {
         Err(error) => Some((String::new(), error.to_string())),
         Ok(_) => layer::difference(&|| theirs.tar(layer), &|| ours.tar(layer))?,
