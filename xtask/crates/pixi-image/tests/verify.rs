@@ -299,6 +299,22 @@ fn a_file_that_ends_early_or_late_or_is_overwritten_is_named_without_a_panic() {
 }
 
 #[test]
+fn a_sif_that_says_it_is_another_image_and_is_damaged_is_compared_as_far_as_it_can_be_read() {
+    let workspace = workspace_on_a_base();
+    succeeds(&mut workspace.build_on("./base.tar"));
+    let mut pair = Pair::new(Format::Sif, &workspace.work(SIF), &workspace.path("tmp"));
+    let bytes = workspace.read(SIF);
+    pair.copy.write_all_at(&[bytes[50] ^ 1], 50).unwrap();
+    for at in spread(pair.length - 4096, 300) {
+        pair.copy.write_all_at(&[bytes[at as usize] ^ 1], at).unwrap();
+        let (byte, found) = pair.compare().unwrap();
+        assert!(byte == 50 || byte == at, "{found:?}");
+        assert!(!found.place.is_empty() && !found.what.is_empty() && found.place != "the squashfs", "{at}: {found:?}");
+        pair.copy.write_all_at(&[bytes[at as usize]], at).unwrap();
+    }
+}
+
+#[test]
 fn another_build_is_told_from_damage_and_says_what_it_was_made_from() {
     let workspace = workspace_on_a_base();
     succeeds(&mut workspace.build_on("./base.tar"));

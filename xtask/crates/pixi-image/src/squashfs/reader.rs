@@ -16,6 +16,8 @@ const TABLES_LIMIT: u64 = 1 << 30;
 const NO_ZLIB: &str = "it is no whole zlib stream";
 /// A path longer than this is taken for a loop.
 const PATH_LIMIT: usize = 1 << 14;
+/// All paths together are refused as hostile beyond this, in bytes.
+const PATHS_LIMIT: usize = 1 << 30;
 
 /// The fields of a superblock in their order: name and size in bytes.
 pub const SUPERBLOCK_FIELDS: [(&str, u64); 19] = [
@@ -232,7 +234,7 @@ impl<R: Read + Seek> FileSystem<R> {
     /// Finds every path. `inode_count` bounds the number of directories that are opened.
     fn walk(&mut self, root: Position, inode_count: u64) -> Result<(), Unreadable> {
         let mut open = vec![(Vec::new(), root)];
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut total) = (BTreeSet::new(), 0);
         while let Some((path, position)) = open.pop() {
             let inode = self.inodes.index(position);
             let found = inode.and_then(|inode| self.inode(inode, path)).ok_or_else(|| broken_inode(&open))?;
@@ -244,9 +246,13 @@ impl<R: Read + Seek> FileSystem<R> {
                         path.push(b'/');
                     }
                     path.extend_from_slice(&name);
+                    total += path.len();
                     open.push((path, position));
                 }
                 open[first..].reverse();
+                if total > PATHS_LIMIT {
+                    return Err(unreadable("the directory table", "its paths are too many"));
+                }
                 if !seen.insert(found.inode) || seen.len() as u64 > inode_count || found.path.len() > PATH_LIMIT {
                     return Err(unreadable("the directory table", "its directories hold each other"));
                 }
@@ -473,4 +479,86 @@ fn section(file: &mut (impl Read + Seek), at: u64, size: u64) -> io::Result<Vec<
 /// A little-endian number of up to 8 bytes.
 fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
     bytes[at..at + size].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::entry::{ImagePath, Mode};
+    use crate::squashfs::tables;
+    use crate::tree::Tree;
+
+    fn tree() -> Tree {
+        let path = |text: &str| ImagePath::new(text).unwrap();
+        let mut tree = Tree::new(Mode::EXECUTABLE, 7);
+        tree.insert_directory(&path("empty"), Mode(0o700), 1).unwrap();
+        tree.insert_symlink(&path("a/link"), b"../target".to_vec(), 2).unwrap();
+        for (index, name) in ["a/b/file", "a/b/other", "z"].into_iter().enumerate() {
+            let data = FileData { size: 300_000, start: 96, blocks: vec![0, 0, 0], sparse: 300_000, fragment: None };
+            tree.insert_file(&path(name), Mode(0o644), index as u32, data).unwrap();
+        }
+        tree.insert_hardlink(&path("hard"), &path("z")).unwrap();
+        tree
+    }
+
+    /// The file system with its inodes and listings stored as they are, so that a change of theirs fits every checksum.
+    fn stored() -> (Vec<u8>, std::ops::Range<usize>) {
+        let written = tables(&tree(), &[], SUPERBLOCK_SIZE, 0).unwrap();
+        let whole = [&written.superblock[..], &written.tail].concat();
+        let read = FileSystem::read(Cursor::new(&whole), 0, whole.len() as u64).unwrap();
+        let raw = |bytes: &[u8]| {
+            let header = (bytes.len() as u16 | STORED_RAW_METADATA).to_le_bytes();
+            [&header[..], bytes].concat()
+        };
+        let (inodes, listings) = (raw(&read.inodes.bytes), raw(&read.directories.bytes));
+        let mut image = written.superblock.to_vec();
+        let mut put = |at: usize, value: usize| image[at..at + 8].copy_from_slice(&(value as u64).to_le_bytes());
+        let inode_table = SUPERBLOCK_SIZE as usize;
+        let directory_table = inode_table + inodes.len();
+        let end = directory_table + listings.len();
+        let (export, id) = (raw(&[0; 8]), raw(&[0; 4]));
+        let (export_list, id_list) = (end + export.len(), end + export.len() + 8 + id.len());
+        put(64, inode_table);
+        put(72, directory_table);
+        put(88, export_list);
+        put(48, id_list);
+        put(40, id_list + 8);
+        image.extend([inodes, listings, export].concat());
+        image.extend((end as u64).to_le_bytes());
+        image.extend(id);
+        image.extend((export_list as u64 + 8).to_le_bytes());
+        (image, inode_table..end)
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let (image, _) = stored();
+        let files = FileSystem::read(Cursor::new(&image), 0, image.len() as u64).unwrap();
+        let paths: Vec<String> = files.found.iter().map(Found::shown).collect();
+        assert_eq!(paths, ["/", "/a", "/a/b", "/a/b/file", "/a/b/other", "/a/link", "/empty", "/hard", "/z"]);
+        let at = |path: &str| files.found.iter().find(|found| found.shown() == path).unwrap();
+        assert_eq!((at("/empty").mode, at("/empty").mtime), (0o700, 1));
+        assert_eq!(at("/a/link").kind, Kind::Symlink(b"../target".to_vec()));
+        assert!(matches!(&at("/hard").kind, Kind::File(data) if data.size == 300_000 && data.blocks.len() == 3));
+        let inodes = files.inodes_around(files.areas[0].start);
+        assert_eq!(inodes.len(), paths.len());
+    }
+
+    #[test]
+    fn no_change_of_a_table_makes_it_panic_or_go_round_in_circles() {
+        let (mut image, tables) = stored();
+        let (mut readable, mut total) = (0, 0);
+        for at in (0..SUPERBLOCK_SIZE as usize).chain(tables) {
+            let right = image[at];
+            for other in [0, 1, 2, 7, 8, 9, 0x20, 0x7f, 0x80, 0xff, right ^ 1, right.wrapping_add(1)] {
+                image[at] = other;
+                readable += usize::from(FileSystem::read(Cursor::new(&image), 0, image.len() as u64).is_ok());
+                total += 1;
+            }
+            image[at] = right;
+        }
+        assert!(readable > 0 && readable < total, "{readable} of {total}");
+    }
 }
