@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 
 use super::facts::{Facts, printable};
-use super::{Difference, bytes, field, first_difference, json, some_of};
+use super::{Difference, Outcome, bytes, field, first_difference, json, section, some_of, streams};
 use crate::sif::{self, DATA_AT, DEFINITION, DESCRIPTOR_SIZE, DESCRIPTORS_AT, HEADER_SIZE, JSON, PARTITION};
 use crate::squashfs::reader::{self, Data, FileSystem, Found, Kind, SUPERBLOCK_FIELDS, Unreadable};
 use crate::squashfs::{BLOCK_SIZE, Fragment, STORED_RAW, SUPERBLOCK_SIZE};
@@ -74,11 +74,19 @@ pub fn explain(theirs: &mut File, ours: &mut File, byte: u64) -> io::Result<Diff
     if has_same_uuid || only_uuid {
         return damage(theirs, &ours, &mut our_files, byte);
     }
-    let theirs = match Sif::read(theirs) {
-        Ok(theirs) => theirs,
-        Err(_) => return damage(theirs, &ours, &mut our_files, byte),
-    };
-    another(&theirs, &ours, &mut our_files)
+    match Sif::read(theirs) {
+        Ok(another_one) if !has_same_squashfs(&another_one, &ours)? => another(&another_one, &ours, &mut our_files),
+        Ok(another_one) => match texts(&another_one, &ours)? {
+            Some(difference) => Ok(difference),
+            None => damage(theirs, &ours, &mut our_files, byte),
+        },
+        Err(_) => damage(theirs, &ours, &mut our_files, byte),
+    }
+}
+
+fn has_same_squashfs(theirs: &Sif, ours: &Sif) -> io::Result<bool> {
+    let read = |sif: &Sif| section(&sif.file, sif.squashfs.offset, sif.squashfs.size);
+    Ok(matches!(streams(read(theirs)?, read(ours)?)?, Outcome::Same))
 }
 
 /// A SIF that says of itself that it holds something else.
