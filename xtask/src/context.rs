@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use xshell::Shell;
 
 use crate::command_line::CommandLine;
+use crate::interrupt::Interrupts;
 use crate::options::Options;
 use crate::ui::Ui;
 
@@ -37,6 +38,8 @@ pub struct Context {
     pub options: Options,
     /// The way to speak.
     pub ui: Ui,
+    /// Ctrl-C.
+    pub interrupts: Interrupts,
 }
 
 /// A command ended with another exit code than 0, after it said why.
@@ -79,7 +82,18 @@ pub struct Output {
 
 impl Context {
     /// Prepares commands to run in the repository's root.
-    pub fn new(mut options: Options) -> Result<Self> {
+    pub fn new(options: Options) -> Result<Self> {
+        let (ui, interrupts) = (Ui::new(&options), Interrupts::watch());
+        Self::with(options, ui, interrupts)
+    }
+
+    /// Another one that runs nothing: its `ui` records what would be typed.
+    pub fn planning(&self) -> Result<Self> {
+        let options = Options { dry_run: true, ..self.options.clone() };
+        Self::with(options, Ui::recording(), self.interrupts.clone())
+    }
+
+    fn with(mut options: Options, ui: Ui, interrupts: Interrupts) -> Result<Self> {
         let root = project_root()?;
         let named = || env::var_os("XTASK_BUNDLE").filter(|value| !value.is_empty()).map(PathBuf::from);
         options.bundle = options.bundle.or_else(named);
@@ -94,7 +108,7 @@ impl Context {
             shell.set_var("CARGO_TERM_PROGRESS_WHEN", "never");
         }
         let target = root.join(env::var_os("CARGO_TARGET_DIR").map_or(PathBuf::from("target"), PathBuf::from));
-        Ok(Self { shell, here, root, target, ui: Ui::new(&options), options })
+        Ok(Self { shell, here, root, target, ui, interrupts, options })
     }
 
     /// The target directory: cargo's, and all that is made here.
@@ -142,7 +156,8 @@ impl Context {
         if self.options.dry_run {
             return Ok(());
         }
-        let status = self.command(line).status().map_err(|error| cannot_start(line, &error))?;
+        let status = self.command(line)?.status().map_err(|error| cannot_start(line, &error))?;
+        self.interrupts.check()?;
         ended(line, code(status))
     }
 
@@ -170,7 +185,7 @@ impl Context {
     /// The same with a limit, at which the command is ended.
     pub fn look_within(&self, line: &CommandLine, limit: Duration) -> Result<Output> {
         let end = Instant::now() + limit;
-        let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let started = self.command(line)?.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut process = started.map_err(|error| cannot_start(line, &error))?;
         let (stdout, stderr) = (collect(process.stdout.take()), collect(process.stderr.take()));
         let mut pause = Duration::from_millis(1);
@@ -186,6 +201,7 @@ impl Context {
             }
             pause = (pause * 2).min(Duration::from_millis(20));
         };
+        self.interrupts.check()?;
         // What it started may hold its streams open.
         let text = |stream: mpsc::Receiver<Vec<u8>>| {
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
@@ -247,8 +263,9 @@ impl Context {
     }
 
     fn capture(&self, line: &CommandLine, stderr: Stdio) -> Result<Output> {
-        let started = self.command(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn();
+        let started = self.command(line)?.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn();
         let output = started.and_then(Child::wait_with_output).map_err(|error| cannot_start(line, &error))?;
+        self.interrupts.check()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output { stdout: text(output.stdout), stderr: text(output.stderr), code: code(output.status) })
     }
@@ -262,11 +279,11 @@ impl Context {
         #[cfg(unix)]
         {
             use std::os::unix::process::CommandExt;
-            Err(cannot_start(line, &self.command(line).exec()))
+            Err(cannot_start(line, &self.command(line)?.exec()))
         }
         #[cfg(not(unix))]
         {
-            let status = self.command(line).status().map_err(|error| cannot_start(line, &error))?;
+            let status = self.command(line)?.status().map_err(|error| cannot_start(line, &error))?;
             std::process::exit(code(status))
         }
     }
@@ -277,7 +294,7 @@ impl Context {
         if self.options.dry_run {
             return Ok(None);
         }
-        let started = self.command(line).stdout(Stdio::piped()).spawn();
+        let started = self.command(line)?.stdout(Stdio::piped()).spawn();
         let mut process = started.map_err(|error| cannot_start(line, &error))?;
         let mut stdout = String::new();
         let mut reader = BufReader::new(process.stdout.take().context("a pipe was asked for")?);
@@ -289,6 +306,7 @@ impl Context {
             bytes.clear();
         }
         let status = process.wait().with_context(|| format!("wait for {}", line.short()))?;
+        self.interrupts.check()?;
         Ok(Some(Output { stdout, stderr: String::new(), code: code(status) }))
     }
 
@@ -303,7 +321,7 @@ impl Context {
         if self.options.dry_run {
             return Ok(None);
         }
-        let started = self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let started = self.command(line)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut process = started.map_err(|error| cannot_start(line, &error))?;
         let stdin = process.stdin.take();
         let mut address = String::new();
@@ -314,18 +332,54 @@ impl Context {
         if server.address.is_empty() {
             drop(server.stdin.take());
             let status = server.process.wait().with_context(|| format!("wait for {}", line.short()))?;
+            self.interrupts.check()?;
             ended(line, code(status))?;
             bail!("`{}` ended without serving anything", line.short());
         }
         Ok(Some(server))
     }
 
-    fn command(&self, line: &CommandLine) -> Command {
+    /// What is started of it, unless somebody asked for the end.
+    fn command(&self, line: &CommandLine) -> Result<Command> {
+        self.interrupts.check()?;
         let mut command: Command = self.shell.cmd(line.executable()).args(line.arguments()).into();
         if let Some(directory) = line.directory() {
             command.current_dir(self.resolve(directory));
         }
-        command
+        Ok(command)
+    }
+
+    /// The command that was typed to start this program, without these of its options that take a value.
+    pub fn own_command(&self, without: &[&str]) -> CommandLine {
+        let mut line = CommandLine::new("cargo").arg("xtask");
+        let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        while let Some(word) = words.next() {
+            let name = word.split('=').next().unwrap_or_default();
+            match without.contains(&name) {
+                true if name == word => drop(words.next()),
+                true => {}
+                false => line = line.arg(word),
+            }
+        }
+        line
+    }
+
+    /// Asks on the terminal; only a yes is one.
+    pub fn confirm(&self, question: &str) -> Result<bool> {
+        let answer = self.prompt(&format!("{question} [y/N]"))?.unwrap_or_default();
+        Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
+    }
+
+    /// Asks on the terminal, and takes one line; none when there is nothing more to come.
+    pub fn prompt(&self, question: &str) -> Result<Option<String>> {
+        let mut answer = Vec::new();
+        let ask = || {
+            self.ui.prompt(question);
+            io::stdin().lock().read_until(b'\n', &mut answer)
+        };
+        self.interrupts.while_asking(ask)?.context("read from the terminal")?;
+        let answer = String::from_utf8_lossy(&answer);
+        Ok(answer.ends_with('\n').then(|| answer.trim().to_owned()))
     }
 
     /// Whether somebody types and reads.

@@ -12,6 +12,7 @@ mod engines;
 mod exercise;
 mod external;
 mod git;
+mod interrupt;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -32,18 +33,27 @@ mod ui;
 use std::process::ExitCode;
 
 use crate::context::Told;
+use crate::interrupt::Interrupted;
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast::<clap::Error>() {
-            Ok(wrong_usage) => wrong_usage.exit(),
-            Err(error) => {
-                if !error.is::<Told>() {
-                    ui::error(&error);
-                }
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => failed(error),
     }
+}
+
+/// Says what failed, unless that was done, and how the process ends.
+fn failed(error: anyhow::Error) -> ExitCode {
+    let error = match error.downcast::<clap::Error>() {
+        Ok(wrong_usage) => wrong_usage.exit(),
+        Err(error) => error,
+    };
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        ui::interrupted(&interrupted.farewell);
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    if !error.is::<Told>() {
+        ui::error(&error);
+    }
+    ExitCode::FAILURE
 }

@@ -119,3 +119,8 @@ fn environment_name(text: &str) -> Result<String, String> {
         Err("an environment's name holds lower-case letters, digits and dashes".to_owned())
     }
 }
+
+/// What was typed makes no sense, though each word of it does: the error that clap would give.
+pub fn wrong_usage(what: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{what}\n"))
+}

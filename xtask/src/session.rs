@@ -51,17 +51,24 @@ impl<'a> Session<'a> {
                 cx.typed(learner.directory())
             );
         }
-        Self::of(cx, learner, choice)
+        let programs = Programs::new(cx);
+        let bundle = Bundle::open(cx, &programs)?;
+        Self::of(cx, learner, choice, programs, bundle)
     }
 
     /// A session about the learner's own files alone, whether or not the workspace is there yet.
     pub fn of_files(cx: &'a Context) -> Result<Self> {
-        Self::of(cx, Workspace::new(cx.resolve(&cx.options.workspace))?, SourceChoice::CondaForge)
+        let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
+        Self::of(cx, learner, SourceChoice::CondaForge, Programs::new(cx), None)
     }
 
-    fn of(cx: &'a Context, learner: Workspace, choice: SourceChoice) -> Result<Self> {
-        let programs = Programs::new(cx);
-        let bundle = Bundle::open(cx, &programs)?;
+    fn of(
+        cx: &'a Context,
+        learner: Workspace,
+        choice: SourceChoice,
+        programs: Programs<'a>,
+        bundle: Option<Bundle>,
+    ) -> Result<Self> {
         let source = source::settle(cx, &programs, choice, bundle.as_ref())?;
         let bundle = bundle.filter(|bundle| bundle.source == source.name());
         let mut rehearsal = Rehearsal::new(cx);

@@ -19,6 +19,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// What is typed to have just this one.
+    pub fn choice(self) -> SourceChoice {
+        match self {
+            Self::CondaForge => SourceChoice::CondaForge,
+            Self::Rehearsal => SourceChoice::Rehearsal,
+        }
+    }
+
     /// The name that `--source` takes.
     pub fn name(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::engine::Format;
 use crate::git::{Git, Kind};
 use crate::lesson;
+use crate::options;
 use crate::pins;
 use crate::session::Session;
 use crate::stamp::State;
@@ -204,6 +205,11 @@ impl Station {
         self.name.replace(' ', "-")
     }
 
+    /// Whether the learner does it, not a step.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.by, By::Hand(_))
+    }
+
     fn is_called(&self, name: &str) -> bool {
         [self.name].iter().chain(self.aliases).any(|own| own.eq_ignore_ascii_case(name))
     }
@@ -276,7 +282,7 @@ pub fn unknown(words: &str) -> clap::Error {
 /// Wrong usage, with the steps that there are.
 pub fn wrong_usage(what: &str) -> clap::Error {
     let names = STATIONS.iter().map(|station| station.name).collect::<Vec<_>>().join(", ");
-    clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{what}\n  hint: the steps are {names}\n"))
+    options::wrong_usage(format_args!("{what}\n  hint: the steps are {names}"))
 }
 
 #[derive(Clone)]

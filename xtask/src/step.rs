@@ -79,6 +79,11 @@ pub trait Step: Sync {
     /// The lesson's own command for it.
     fn lesson(&self) -> &'static str;
 
+    /// The lesson's own command for one format, where it takes one.
+    fn lesson_for(&self, _format: Option<Format>) -> &'static str {
+        self.lesson()
+    }
+
     /// A command line that shows its use.
     fn example(&self) -> &'static str;
 

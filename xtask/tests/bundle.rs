@@ -1,7 +1,6 @@
 //! `bundle` and `--bundle`: what is put together, and what is asked for where there is no network.
 #![cfg(unix)]
 
-#[allow(dead_code)] // each test uses its part of it
 mod support;
 
 use std::fs;

@@ -12,6 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["options", "manifest_edit", "exercise"],
     &["traps"],
     &["ui"],
+    &["interrupt"],
     &["context"],
     &["stamp", "external", "git"],
     &["base", "built", "bundle", "plan", "rehearsal"],
@@ -34,7 +35,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
     &["build", "bundle", "inspect", "install"],
-    &["verify"],
+    &["bars", "verify"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -1,11 +1,11 @@
 //! `explain`: the lesson's path as a map, and a text for each station and topic, one file of `lesson/explain/` each.
 
 use anyhow::{Result, bail};
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
 use crate::lesson;
+use crate::options::wrong_usage;
 use crate::stations::{self, STATIONS, Station};
 
 #[cfg(test)]
@@ -42,6 +42,13 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     };
     cx.ui.page(&answered);
     Ok(())
+}
+
+/// Prints the text of a station.
+pub fn show(cx: &Context, station: &Station) {
+    if let Some(page) = Page::of(station) {
+        cx.ui.page(&page.folded());
+    }
 }
 
 /// A text of `lesson/explain/`, or one trap of it.
@@ -167,5 +174,5 @@ fn unknown(words: &str) -> anyhow::Error {
     } else {
         format!("`{words}` is done for each format: say {}", of_both.join(" or "))
     };
-    clap::Error::raw(ErrorKind::InvalidValue, message + "\n").into()
+    wrong_usage(message).into()
 }

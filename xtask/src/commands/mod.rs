@@ -46,8 +46,8 @@ pub const COMMANDS: &[Generic] = &[
         group: Group::Whole,
         about: "Do every step that is not done yet, and sum up",
         example: "cargo xtask all --env cpu",
-        arguments: none,
-        run: |cx, _| all::run(cx),
+        arguments: all::arguments,
+        run: all::run,
     },
     Generic {
         name: "status",
@@ -155,8 +155,4 @@ pub fn command() -> Command {
         (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
     });
     root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
-}
-
-fn none(command: Command) -> Command {
-    command
 }

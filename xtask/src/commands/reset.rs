@@ -70,7 +70,7 @@ fn reset(cx: &Context, station: &Station, yes: bool) -> Result<()> {
     if asks && !cx.has_terminal() {
         bail!("it would change what is named above, and nobody can be asked here\n  hint: `--yes` says that it may");
     }
-    if asks && !cx.ui.confirm(&format!("Reset {}?", station.name)) {
+    if asks && !cx.confirm(&format!("Reset {}?", station.name))? {
         cx.ui.note("Nothing was changed.");
         return Err(Told.into());
     }

@@ -11,10 +11,17 @@ use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::engines;
 use crate::external::Program;
 use crate::options::AUTO;
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::{lock, run};
+use crate::ui;
+
+/// A download that is announced, in bytes.
+const LARGE_DOWNLOAD: u64 = 1_000_000_000;
+/// The environment that does without CUDA.
+const CPU: &str = "cpu";
 
 /// The step.
 pub struct Build;
@@ -42,6 +49,13 @@ impl Step for Build {
 
     fn lesson(&self) -> &'static str {
         "docker build --file Dockerfile --tag <name:tag> .   and   apptainer build <name>.sif apptainer.def"
+    }
+
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Apptainer) => "apptainer build <name>.sif apptainer.def",
+            _ => "docker build --file Dockerfile --tag <name:tag> .",
+        }
     }
 
     fn example(&self) -> &'static str {
@@ -209,6 +223,31 @@ pub fn serve(session: &Session<'_>, engine: &dyn Engine) -> Result<Option<Server
     }
 }
 
+/// Says how much a build will download, and what the smaller environment would, where that takes a while. What cannot be
+/// told is no reason to stop: the build says it better.
+fn announce_download(session: &Session<'_>, engine: &dyn Engine) {
+    let (cx, environment) = (session.cx, &session.cx.options.environment);
+    if cx.options.dry_run || cx.options.offline || session.is_rehearsal() {
+        return;
+    }
+    let lock = cx.typed(&session.workspace.lock());
+    let missing = |environment: &str| {
+        let plan = Plan::read(cx, &session.programs, &lock, environment).ok().flatten()?;
+        // Another engine's pixi has a cache of its own.
+        let cached = if engine.follows_recipe() { 0 } else { plan.cached_bytes };
+        Some(plan.download_bytes.saturating_sub(cached))
+    };
+    let Some(bytes) = missing(environment).filter(|bytes| *bytes > LARGE_DOWNLOAD) else { return };
+    let at_most = if engine.follows_recipe() { "at most " } else { "" };
+    let smaller = if environment == CPU { None } else { missing(CPU).filter(|smaller| *smaller < bytes) };
+    let smaller = smaller.map(|bytes| format!(" With `--env {CPU}` it would be {at_most}{}.", ui::size(bytes)));
+    cx.ui.note(format_args!(
+        "The packages of {environment} are {at_most}{} to download.{}",
+        ui::size(bytes),
+        smaller.unwrap_or_default()
+    ));
+}
+
 fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
     let (cx, workspace) = (session.cx, &session.workspace);
     // The native engine looks by itself.
@@ -225,6 +264,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
         outputs.push(Target { format, path, recipe });
     }
+    announce_download(session, engine);
     let request = BuildRequest { aliases, outputs, ..request(session, engine, frozen)? };
     let server = serve(session, engine)?;
     let clock = cx.now();

@@ -33,6 +33,14 @@ impl Step for WriteRecipe {
         "the files Dockerfile and apptainer.def"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Docker) => "the file Dockerfile",
+            Some(Format::Apptainer) => "the file apptainer.def",
+            None => self.lesson(),
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask recipe docker"
     }

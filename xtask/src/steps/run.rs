@@ -43,6 +43,13 @@ impl Step for Run {
         "docker run --rm --gpus all <name:tag> python /app/src/torch_detect_GPU.py"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Apptainer) => "apptainer run --nv <name>.sif python /app/src/torch_detect_GPU.py",
+            _ => self.lesson(),
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask run docker -- python --version"
     }

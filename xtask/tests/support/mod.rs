@@ -12,9 +12,14 @@ use std::process::{Command, Output, Stdio};
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
 here=${0%/*}
+if [ "$1" = plan ]; then # a look at the lock, not noted
+    cat "$here/plan-$5" 2>/dev/null || echo "environment $5 for linux-64: 1 packages, 1000 bytes to download, 1 layers"
+    exit
+fi
 printf 'pixi-image %s\n' "$*" >>"$here/calls"
 command=$1
 file=$2
+[ ! -e "$here/hang-$command" ] || { echo "$command takes long" >&2; exec sleep 600; }
 [ ! -e "$here/fail-$command" ] || { echo "error: $command cannot" >&2; exit 1; }
 case $command in
 probe)
@@ -44,6 +49,10 @@ verify) printf 'oci\tsha256:00\t%s\t12000000\n' "$file" ;;
 run) echo "PyTorch has no active GPU"; exit "$(cat "$here/run-code" 2>/dev/null || echo 0)" ;;
 esac
 "#;
+
+/// What names the stand-ins.
+const PROGRAMS: [(&str, &str); 2] =
+    [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
 
 const REHEARSAL: &str = r#"#!/bin/sh
 here=${0%/*}
@@ -78,7 +87,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        let repository = ["cat", "cp", "mkdir"].into_iter().fold(repository, Self::with_real_tool);
+        let repository = ["cat", "cp", "mkdir", "sleep"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -150,9 +159,8 @@ impl Repository {
 
     /// The same with more in its environment, and in another directory than the root where one is named.
     pub fn xtask_in(&self, arguments: &[&str], variables: &[(&str, &str)], directory: &str) -> Run {
-        let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
         let mut command = self.command(arguments);
-        command.envs(programs).envs(variables.iter().copied()).current_dir(self.path(directory));
+        command.envs(PROGRAMS).envs(variables.iter().copied()).current_dir(self.path(directory));
         Run(command.output().unwrap())
     }
 
@@ -180,6 +188,17 @@ impl Repository {
         let cargo = self.write("programs/cargo", CARGO);
         fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
         Run(self.command(arguments).env("CARGO", cargo).output().unwrap())
+    }
+
+    /// The command of [`Repository::xtask`], not started yet. It hears Ctrl-C, whatever this test was started by.
+    pub fn xtask_command(&self, arguments: &[&str]) -> Command {
+        let plain = self.command(arguments);
+        let mut command = Command::new("/usr/bin/env");
+        command.arg("--default-signal=INT").arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(&self.root).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(PROGRAMS);
+        command
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -248,18 +267,10 @@ impl Run {
     }
 }
 
-/// Compares with `tests/golden/NAME.txt`, or writes it when XTASK_UPDATE_GOLDEN is set.
+/// Compares with `tests/golden/NAME.txt`, byte by byte; with SNAPSHOTS=overwrite in the environment it is written.
 #[track_caller]
 pub fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
-    if std::env::var_os("XTASK_UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        expected,
-        actual,
-        "{} differs; if the new text is right: XTASK_UPDATE_GOLDEN=1 cargo test -p xtask --test cli",
-        path.display()
-    );
+    let expected = snapbox::Data::read_from(&path, Some(snapbox::data::DataFormat::Text)).raw();
+    snapbox::Assert::new().action_env("SNAPSHOTS").eq(actual, expected);
 }

@@ -13,6 +13,7 @@
 
 pub mod activation;
 pub mod archive;
+pub mod bars;
 pub mod build;
 pub mod bundle;
 pub mod clobber;

@@ -10,8 +10,7 @@ use pixi_image::config::Config;
 use pixi_image::source::base::BaseReference;
 use pixi_image::store::Store;
 
-use super::report::{self, Lines};
-use super::{cache, interrupt};
+use super::{cache, interrupt, report};
 
 /// Build the OCI archive and the SIF of one locked environment.
 ///
@@ -36,8 +35,10 @@ impl Build {
         }
         let (request, store) = self.inputs.request()?;
         let request = Request { oci: self.oci, sif: self.sif, ..request };
-        interrupt::watch()?;
-        for Artifact { format, path, digest, size } in build(&request, &store, &Lines)? {
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
+        let built = report::ended(&*progress, build(&request, &store, &*progress))?;
+        for Artifact { format, path, digest, size } in built {
             report::result(&format!("{}\t{digest}\t{}\t{size}", name(format), path.display()))?;
         }
         Ok(ExitCode::SUCCESS)

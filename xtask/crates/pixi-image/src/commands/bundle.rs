@@ -7,7 +7,7 @@ use clap::Subcommand;
 use pixi_image::bundle::{self, Contents, Opened};
 use pixi_image::config::Config;
 
-use super::report::{self, Lines};
+use super::report;
 use super::{cache, interrupt};
 
 /// Put all that builds need into one file, or take it out again where there is no network.
@@ -110,8 +110,9 @@ impl Pack {
             config: &config,
             offline: self.offline,
         };
-        interrupt::watch()?;
-        let packed = bundle::pack(&contents, &self.out, &Lines)?;
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
+        let packed = report::ended(&*progress, bundle::pack(&contents, &self.out, &*progress))?;
         let (digest, path) = (packed.digest, self.out.display());
         report::result(&format!("bundle\t{digest}\t{path}\t{}\t{}", packed.size, packed.members))?;
         Ok(ExitCode::SUCCESS)
@@ -123,8 +124,9 @@ impl Open {
         let opened = if self.look {
             bundle::look(&self.bundle, &self.into)?
         } else {
-            interrupt::watch()?;
-            bundle::open(&self.bundle, &self.into, &Lines)?
+            let progress = report::progress();
+            interrupt::watch(progress.clone())?;
+            report::ended(&*progress, bundle::open(&self.bundle, &self.into, &*progress))?
         };
         let Opened { digest, directory, manifest, .. } = opened;
         report::result(&format!("bundle\t{digest}\t{}", directory.display()))?;

@@ -52,7 +52,8 @@ impl Lock {
             check(&manifest, &lock)?;
             return Ok(ExitCode::SUCCESS);
         }
-        interrupt::watch()?;
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
         let store = self.cache.store()?;
         let config = Config::load(self.manifest.parent())?;
         let now = Timestamp::now();
@@ -60,7 +61,7 @@ impl Lock {
         let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now, among };
         let text = match among.map(|among| taken(&manifest, among, now)).transpose()?.flatten() {
             Some(text) => text,
-            None => solve::solve(&manifest, &options, &Lines)?,
+            None => report::ended(&*progress, solve::solve(&manifest, &options, &*progress))?,
         };
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;

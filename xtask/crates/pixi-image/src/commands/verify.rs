@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use pixi_image::verify::{Same, verify};
 
-use super::report::{self, Lines};
-use super::{build, interrupt};
+use super::{build, interrupt, report};
 
 /// Make an image again and compare: the same inputs give the same bytes.
 ///
@@ -24,8 +23,10 @@ pub struct Verify {
 impl Verify {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (request, store) = self.inputs.request()?;
-        interrupt::watch()?;
-        let Same { format, digest, size } = verify(&self.file, &request, &store, &Lines)?;
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
+        let compared = verify(&self.file, &request, &store, &*progress);
+        let Same { format, digest, size } = report::ended(&*progress, compared)?;
         report::result(&format!("{}\t{digest}\t{}\t{size}", build::name(format), self.file.display()))?;
         Ok(ExitCode::SUCCESS)
     }
