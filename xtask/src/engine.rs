@@ -1,6 +1,6 @@
 //! What an engine is: a program that builds, tests and runs images of both formats, or of one.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::command_line::CommandLine;
 use crate::context::Context;
@@ -166,6 +166,15 @@ pub trait Engine: Sync {
 
     /// Builds all outputs; results are whole or absent. None in a dry run.
     fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>>;
+
+    /// Makes the image in `file` again as the request says and compares the two, byte by byte. None in a dry run.
+    fn verify(&self, _desk: &Desk<'_>, _request: &BuildRequest, _file: &str) -> Result<Option<Artifact>> {
+        bail!(
+            "{} gives other bytes each time it builds: times, and what it downloads\n  \
+             hint: `--engine native` gives the same each time; `cargo xtask test` checks what an image holds",
+            self.name()
+        )
+    }
 
     /// Checks an image and runs a command in it.
     fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()>;

@@ -13,7 +13,7 @@ const SCRIPT: &str = "cuda-exercise/app/torch_detect_GPU.py";
 fn the_help_says_what_there_is() {
     let repository = Repository::new("help");
     golden("help", &repository.xtask(&["-h"]).stdout());
-    for step in ["fetch", "edit", "lock", "build", "test", "run", "workflows", "rehearse", "explain"] {
+    for step in ["fetch", "edit", "lock", "build", "test", "run", "workflows", "rehearse", "explain", "verify"] {
         let help = repository.xtask(&[step, "--help"]).stdout();
         golden(&format!("help-{step}"), help.split("\nCommon options:").next().unwrap());
     }

@@ -35,7 +35,7 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
     &["build", "bundle", "inspect", "install"],
-    &["bars"],
+    &["bars", "verify"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -21,6 +21,7 @@ mod report;
 mod reset;
 mod status;
 mod tags;
+mod verify;
 
 /// A command that is no step.
 pub struct Generic {
@@ -127,6 +128,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask tags docker",
         arguments: tags::arguments,
         run: tags::run,
+    },
+    Generic {
+        name: "verify",
+        group: Group::Beyond,
+        about: "Build an image again and compare: are the bytes the same?",
+        example: "cargo xtask verify target/containers/cuda-exercise-gpu.sif",
+        arguments: verify::arguments,
+        run: verify::run,
     },
 ];
 

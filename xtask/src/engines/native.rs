@@ -29,34 +29,7 @@ impl Engine for Native {
     }
 
     fn build(&self, desk: &Desk<'_>, request: &BuildRequest) -> Result<Option<Vec<Artifact>>> {
-        if request.cuda_version.is_some() {
-            bail!(
-                "native takes the CUDA version from the lock\n  hint: change what pixi.toml requires, or leave out --cuda-version"
-            );
-        }
-        let mut line = desk
-            .programs
-            .command(Program::PixiImage)?
-            .arg("build")
-            .option("--lock", &request.lock)
-            .option("--manifest", &request.manifest)
-            .option("--environment", &request.environment)
-            .option("--platform", pins::IMAGE_PLATFORM)
-            .option("--base", request.base.as_deref().unwrap_or(pins::BASE))
-            .option("--app", &request.app)
-            .option("--reference", &request.reference);
-        for (name, value) in &request.labels {
-            line = line.option("--label", format!("{name}={value}"));
-        }
-        if request.frozen {
-            line = line.arg("--frozen");
-        }
-        if request.offline {
-            line = line.arg("--offline");
-        }
-        if let Some(cache) = &request.cache {
-            line = line.option("--cache", cache);
-        }
+        let mut line = inputs(desk.programs.command(Program::PixiImage)?.arg("build"), request)?;
         for target in &request.outputs {
             line = line.option(output_option(target.format), &target.path);
         }
@@ -65,6 +38,11 @@ impl Engine for Native {
         let (made, wanted) = (artifacts.len(), request.outputs.len());
         ensure!(made == wanted, "{} reported {made} images, not {wanted}", line.short());
         Ok(Some(artifacts))
+    }
+
+    fn verify(&self, desk: &Desk<'_>, request: &BuildRequest, file: &str) -> Result<Option<Artifact>> {
+        let line = inputs(desk.programs.command(Program::PixiImage)?.arg("verify").arg(file), request)?;
+        desk.cx.read(&line)?.map(|report| artifact(report.trim_end())).transpose()
     }
 
     fn test(&self, desk: &Desk<'_>, request: &TestRequest) -> Result<()> {
@@ -76,6 +54,36 @@ impl Engine for Native {
     fn run(&self, desk: &Desk<'_>, image: &Image, command: &[String], _interactive: bool) -> Result<CommandLine> {
         Ok(desk.programs.command(Program::PixiImage)?.arg("run").arg(&image.path).arg("--").args(command))
     }
+}
+
+/// What an image is made from, which is the same whether it is made or compared.
+fn inputs(line: CommandLine, request: &BuildRequest) -> Result<CommandLine> {
+    if request.cuda_version.is_some() {
+        bail!(
+            "native takes the CUDA version from the lock\n  hint: change what pixi.toml requires, or leave out --cuda-version"
+        );
+    }
+    let mut line = line
+        .option("--lock", &request.lock)
+        .option("--manifest", &request.manifest)
+        .option("--environment", &request.environment)
+        .option("--platform", pins::IMAGE_PLATFORM)
+        .option("--base", request.base.as_deref().unwrap_or(pins::BASE))
+        .option("--app", &request.app)
+        .option("--reference", &request.reference);
+    for (name, value) in &request.labels {
+        line = line.option("--label", format!("{name}={value}"));
+    }
+    if request.frozen {
+        line = line.arg("--frozen");
+    }
+    if request.offline {
+        line = line.arg("--offline");
+    }
+    Ok(match &request.cache {
+        Some(cache) => line.option("--cache", cache),
+        None => line,
+    })
 }
 
 fn output_option(format: Format) -> &'static str {

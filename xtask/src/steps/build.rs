@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::built;
+use crate::context::Server;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
 use crate::engines;
 use crate::external::Program;
@@ -97,12 +98,7 @@ impl Step for Build {
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
         let frozen = Arguments::from_arg_matches(arguments)?.frozen;
-        session.require(&session.workspace.manifest(), "edit")?;
-        session.require(&session.workspace.lock(), "lock")?;
-        session.require(&session.workspace.app(), "fetch")?;
-        if let Some(bundle) = &session.bundle {
-            bundle.require(&session.cx.options.environment)?;
-        }
+        require_inputs(session)?;
         // What one engine makes, it makes in one go.
         let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
         for task in tasks {
@@ -179,6 +175,54 @@ pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 
+/// What goes into an image must be there.
+pub fn require_inputs(session: &Session<'_>) -> Result<()> {
+    session.require(&session.workspace.manifest(), "edit")?;
+    session.require(&session.workspace.lock(), "lock")?;
+    session.require(&session.workspace.app(), "fetch")?;
+    if session.cx.options.base.is_none() && session.is_rehearsal() {
+        session.require(&session.rehearsal.base(), "rehearse")?;
+    }
+    if let Some(bundle) = &session.bundle {
+        bundle.require(&session.cx.options.environment)?;
+    }
+    Ok(())
+}
+
+/// What an image is made from, without a place for it and without its further names.
+pub fn request(session: &Session<'_>, engine: &dyn Engine, frozen: bool) -> Result<BuildRequest> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    Ok(BuildRequest {
+        workspace: cx.typed(workspace.directory()),
+        lock: cx.typed(&workspace.lock()),
+        manifest: cx.typed(&workspace.manifest()),
+        environment: cx.options.environment.clone(),
+        base: session.pinned_base(engine)?,
+        base_typed: cx.options.base.is_some(),
+        cuda_version: cx.options.cuda_version.clone(),
+        app: cx.typed(&workspace.app()),
+        reference: session.reference(),
+        aliases: Vec::new(),
+        labels: session.labels(),
+        frozen,
+        offline: session.is_offline(),
+        cache: session.cache(),
+        loopback: session.is_rehearsal(),
+        exact: cx.options.exact,
+        command: run::default_command(),
+        outputs: Vec::new(),
+    })
+}
+
+/// Serves the channel of a rehearsal, and for a recipe its base image, until the returned value goes.
+pub fn serve(session: &Session<'_>, engine: &dyn Engine) -> Result<Option<Server>> {
+    match (session.is_rehearsal(), engine.follows_recipe()) {
+        (false, _) => Ok(None),
+        (true, false) => session.rehearsal.serve(session.cx, &session.programs),
+        (true, true) => session.rehearsal.serve_with_image(session.cx, &session.programs),
+    }
+}
+
 /// Says how much a build will download, and what the smaller environment would, where that takes a while. What cannot be
 /// told is no reason to stop: the build says it better.
 fn announce_download(session: &Session<'_>, engine: &dyn Engine) {
@@ -206,49 +250,23 @@ fn announce_download(session: &Session<'_>, engine: &dyn Engine) {
 
 fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
     let (cx, workspace) = (session.cx, &session.workspace);
-    if cx.options.base.is_none() && session.is_rehearsal() {
-        session.require(&session.rehearsal.base(), "rehearse")?;
-    }
     // The native engine looks by itself.
     if engine.follows_recipe() && !frozen {
         lock::require_satisfied(session)?;
     }
-    let mut outputs = Vec::new();
-    let mut aliases = Vec::new();
+    let (mut outputs, mut aliases) = (Vec::new(), Vec::new());
     for format in tasks.iter().filter_map(|task| task.format) {
         if engine.follows_recipe() {
             session.require(&session.recipe(format), &format!("recipe {}", format.name()))?;
-            aliases.extend(session.tags(format)?.into_iter().map(|tag| format!("{}:{tag}", workspace.name())));
+            let tags = session.tags(format)?.into_iter();
+            aliases.extend(tags.map(|tag| format!("{}:{tag}", workspace.name())));
         }
         let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
         outputs.push(Target { format, path, recipe });
     }
     announce_download(session, engine);
-    let request = BuildRequest {
-        workspace: cx.typed(workspace.directory()),
-        lock: cx.typed(&workspace.lock()),
-        manifest: cx.typed(&workspace.manifest()),
-        environment: cx.options.environment.clone(),
-        base: session.pinned_base(engine)?,
-        base_typed: cx.options.base.is_some(),
-        cuda_version: cx.options.cuda_version.clone(),
-        app: cx.typed(&workspace.app()),
-        reference: session.reference(),
-        aliases,
-        labels: session.labels(),
-        frozen,
-        offline: session.is_offline(),
-        cache: session.cache(),
-        loopback: session.is_rehearsal(),
-        exact: cx.options.exact,
-        command: run::default_command(),
-        outputs,
-    };
-    let server = match (session.is_rehearsal(), engine.follows_recipe()) {
-        (false, _) => None,
-        (true, false) => session.rehearsal.serve(cx, &session.programs)?,
-        (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
-    };
+    let request = BuildRequest { aliases, outputs, ..request(session, engine, frozen)? };
+    let server = serve(session, engine)?;
     let clock = cx.now();
     let built = engine.build(&session.desk(), &request).map_err(|error| match &session.bundle {
         Some(bundle) => anyhow!("{error:#}\n  hint: {}", bundle.hint()),

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::step::{Formats, Row, Step, Task};
 use crate::ui;
 
-mod build;
+pub mod build;
 mod edit;
 mod fetch;
 mod lock;

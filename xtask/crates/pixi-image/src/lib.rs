@@ -43,3 +43,4 @@ pub mod source;
 pub mod squashfs;
 pub mod store;
 pub mod tree;
+pub mod verify;

@@ -110,6 +110,11 @@ impl Pending {
 pub struct Complete(Pending);
 
 impl Complete {
+    /// The open file, to read it before it is published, or instead.
+    pub fn file(&mut self) -> &mut File {
+        self.0.file()
+    }
+
     /// Makes the file visible.
     pub fn publish(self) -> Result<(), PublishError> {
         let Pending { file, directory, place } = self.0;

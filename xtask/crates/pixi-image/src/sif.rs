@@ -13,15 +13,55 @@ use std::io::{self, Read, Seek, SeekFrom};
 #[cfg(test)]
 mod tests;
 
+/// The fields of the header in their order: name and size in bytes.
+pub const HEADER_FIELDS: [(&str, u64); 13] = [
+    ("launch script", 32),
+    ("magic", 10),
+    ("version", 3),
+    ("architecture", 3),
+    ("uuid", 16),
+    ("time", 8),
+    ("time of change", 8),
+    ("number of free descriptors", 8),
+    ("number of descriptors", 8),
+    ("place of the descriptors", 8),
+    ("size of the descriptors", 8),
+    ("place of the data", 8),
+    ("size of the data", 8),
+];
+/// The fields of a descriptor in their order.
+pub const DESCRIPTOR_FIELDS: [(&str, u64); 16] = [
+    ("type", 4),
+    ("mark of use", 1),
+    ("number", 4),
+    ("group", 4),
+    ("link", 4),
+    ("place", 8),
+    ("size", 8),
+    ("size with padding", 8),
+    ("time", 8),
+    ("time of change", 8),
+    ("owner", 8),
+    ("owning group", 8),
+    ("name", 128),
+    ("file system", 4),
+    ("role", 4),
+    ("architecture", 3),
+];
+
 /// The first line of every SIF: with it and mode 0755 the file itself can be run.
 const LAUNCH_SCRIPT: &[u8] = b"#!/usr/bin/env run-singularity\n";
 const MAGIC: &[u8; 10] = b"SIF_MAGIC\0";
 const VERSION: &[u8; 3] = b"01\0";
-const HEADER_SIZE: usize = 128;
-const DESCRIPTOR_SIZE: usize = 585;
-const DESCRIPTORS_AT: usize = 4096;
+/// The size of the header in bytes.
+pub const HEADER_SIZE: usize = 128;
+/// The size of a descriptor in bytes.
+pub const DESCRIPTOR_SIZE: usize = 585;
+/// Where the descriptors begin.
+pub const DESCRIPTORS_AT: usize = 4096;
 const DESCRIPTORS: usize = 48;
-const DATA_AT: usize = DESCRIPTORS_AT + DESCRIPTORS * DESCRIPTOR_SIZE;
+/// Where the objects begin.
+pub const DATA_AT: usize = DESCRIPTORS_AT + DESCRIPTORS * DESCRIPTOR_SIZE;
 const ALIGNMENT: usize = 4096;
 /// Objects are signed by group; all of ours are in the first.
 const FIRST_GROUP: u32 = 0xf000_0001;

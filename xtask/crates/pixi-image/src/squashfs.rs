@@ -15,6 +15,7 @@ use crate::tree::{Children, FileData, Node, NodeId, NodeKind, Tree};
 mod directory;
 mod inode;
 mod metadata;
+pub mod reader;
 #[cfg(all(test, unix))]
 mod tests;
 

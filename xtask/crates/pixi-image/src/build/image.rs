@@ -23,7 +23,9 @@ use crate::store::Store;
 pub struct Written {
     /// The manifest's digest for OCI, the file's for a SIF.
     pub digest: Digest,
+    /// The length of the file in bytes.
     pub size: u64,
+    /// The file.
     pub file: Complete,
 }
 
@@ -61,10 +63,17 @@ pub fn write_oci(
     layers.push(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id(&[&root.app])?.to_string(),
-        history: archive::history(root.created, layers::APPLICATION)?,
+        history: application_history(root.created)?,
     });
     let CompleteArchive { digest, size, file } = archive.complete(configuration(root)?, &layers, &request.reference)?;
     Ok(Written { digest, size, file })
+}
+
+/// What made the last layer, and with it the image: another version of this program may make other bytes.
+fn application_history(created: i64) -> Result<History, ArchiveError> {
+    let mut history = archive::history(created, layers::APPLICATION)?;
+    history.set_comment(Some(format!("pixi-image {}", env!("CARGO_PKG_VERSION"))));
+    Ok(history)
 }
 
 /// The layers of the base as they are, so that registries and engines know them already.

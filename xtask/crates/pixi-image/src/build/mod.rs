@@ -31,6 +31,7 @@ use crate::source::base::{Base, BaseReference};
 use crate::store::Store;
 
 pub use error::BuildError;
+pub use image::Written;
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -108,6 +109,25 @@ struct PreparedBase {
 
 /// Builds what `request` asks for. Nothing becomes visible unless it is whole.
 pub fn build(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
+    let mut artifacts = Vec::new();
+    for (format, written) in unpublished(request, store, progress)? {
+        let place = match format {
+            Format::Oci => &request.oci,
+            Format::Sif => &request.sif,
+        };
+        let Written { digest, size, file } = written;
+        file.publish()?;
+        artifacts.extend(place.clone().map(|path| Artifact { format, path, digest, size }));
+    }
+    Ok(artifacts)
+}
+
+/// Builds what `request` asks for, all of it, and makes nothing visible: what is not published goes when it is dropped.
+pub fn unpublished(
+    request: &Request,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<(Format, Written)>, BuildError> {
     run(request, store, progress).map_err(|error| match (error, &request.base) {
         (BuildError::Base(source), BaseReference::Registry(_)) => {
             BuildError::PulledBase { images: store.root().join("images"), source }
@@ -116,7 +136,7 @@ pub fn build(request: &Request, store: &Store, progress: &dyn Progress) -> Resul
     })
 }
 
-fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
+fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<(Format, Written)>, BuildError> {
     // Places that cannot be written to are found out before the long work.
     let archive = request.oci.as_deref().map(ArchiveWriter::create).transpose()?;
     let sif = request.sif.as_deref().map(Pending::create).transpose()?;
@@ -177,7 +197,7 @@ fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
     }
 }
 
-/// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole does either
+/// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole can either
 /// appear, so that a failure leaves no pair of different builds.
 fn write_both(
     request: &Request,
@@ -186,22 +206,15 @@ fn write_both(
     sif: Option<Pending>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Vec<Artifact>, BuildError> {
+) -> Result<Vec<(Format, Written)>, BuildError> {
     let (oci, sif) = std::thread::scope(|scope| {
         let oci = scope
             .spawn(|| archive.map(|archive| image::write_oci(request, root, archive, store, progress)).transpose());
         let sif = sif.map(|pending| image::write_sif(root, pending, progress)).transpose();
         (oci.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), sif)
     });
-    let made = [(Format::Oci, &request.oci, oci?), (Format::Sif, &request.sif, sif?)];
-    let mut artifacts = Vec::new();
-    for (format, path, written) in made {
-        if let (Some(path), Some(image::Written { digest, size, file })) = (path.clone(), written) {
-            file.publish()?;
-            artifacts.push(Artifact { format, path, digest, size });
-        }
-    }
-    Ok(artifacts)
+    let made = [oci?.map(|written| (Format::Oci, written)), sif?.map(|written| (Format::Sif, written))];
+    Ok(made.into_iter().flatten().collect())
 }
 
 fn prepare_base(

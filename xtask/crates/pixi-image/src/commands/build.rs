@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pixi_image::build::{Format, Request, build};
+use pixi_image::build::{Artifact, Format, Request, build};
 use pixi_image::config::Config;
 use pixi_image::source::base::BaseReference;
+use pixi_image::store::Store;
 
 use super::{cache, interrupt, report};
 
@@ -17,6 +18,44 @@ use super::{cache, interrupt, report};
 #[derive(clap::Args)]
 #[group(required = true, multiple = true, args = ["oci", "sif"])]
 pub struct Build {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Where to write the OCI archive
+    #[arg(long, value_name = "FILE")]
+    oci: Option<PathBuf>,
+    /// Where to write the SIF
+    #[arg(long, value_name = "FILE")]
+    sif: Option<PathBuf>,
+}
+
+impl Build {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        if self.oci.is_some() && self.oci == self.sif {
+            report::wrong_usage("--oci and --sif name the same file");
+        }
+        let (request, store) = self.inputs.request()?;
+        let request = Request { oci: self.oci, sif: self.sif, ..request };
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
+        let built = report::ended(&*progress, build(&request, &store, &*progress))?;
+        for Artifact { format, path, digest, size } in built {
+            report::result(&format!("{}\t{digest}\t{}\t{size}", name(format), path.display()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a format is called in reports.
+pub fn name(format: Format) -> &'static str {
+    match format {
+        Format::Oci => "oci",
+        Format::Sif => "sif",
+    }
+}
+
+// What an image is made from; `verify` takes the same.
+#[derive(clap::Args)]
+pub struct Inputs {
     /// The lock file
     #[arg(long, value_name = "FILE", default_value = "pixi.lock")]
     lock: PathBuf,
@@ -41,12 +80,6 @@ pub struct Build {
     /// A label to add; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     labels: Vec<(String, String)>,
-    /// Where to write the OCI archive
-    #[arg(long, value_name = "FILE")]
-    oci: Option<PathBuf>,
-    /// Where to write the SIF
-    #[arg(long, value_name = "FILE")]
-    sif: Option<PathBuf>,
     /// Compressing threads; all cores if not given
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -60,11 +93,9 @@ pub struct Build {
     cache: cache::CacheArgs,
 }
 
-impl Build {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        if self.oci.is_some() && self.oci == self.sif {
-            report::wrong_usage("--oci and --sif name the same file");
-        }
+impl Inputs {
+    /// A request with no place for a result yet, and the cache.
+    pub fn request(self) -> anyhow::Result<(Request, Store)> {
         let store = self.cache.store()?;
         let config = Config::load(self.manifest.parent())?;
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -77,25 +108,15 @@ impl Build {
             app: self.app,
             reference: self.reference,
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
-            oci: self.oci,
-            sif: self.sif,
+            oci: None,
+            sif: None,
             created: source_date_epoch()?,
             jobs: self.jobs.unwrap_or_else(cores),
             frozen: self.frozen,
             offline: self.offline,
             config,
         };
-        let progress = report::progress();
-        interrupt::watch(progress.clone())?;
-        for artifact in report::ended(&*progress, build(&request, &store, &*progress))? {
-            let format = match artifact.format {
-                Format::Oci => "oci",
-                Format::Sif => "sif",
-            };
-            let (path, size) = (artifact.path.display(), artifact.size);
-            report::result(&format!("{format}\t{}\t{path}\t{size}", artifact.digest))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok((request, store))
     }
 }
 

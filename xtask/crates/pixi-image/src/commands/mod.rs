@@ -19,10 +19,12 @@ pub mod report;
 mod resolve;
 mod run;
 mod test;
+mod verify;
 
 #[derive(Subcommand)]
 pub enum Command {
     Build(build::Build),
+    Verify(verify::Verify),
     Bundle(bundle::Bundle),
     Plan(plan::Plan),
     Lock(lock::Lock),
@@ -38,6 +40,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(command) => command.run(),
+            Self::Verify(command) => command.run(),
             Self::Bundle(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Lock(command) => command.run(),

@@ -7,7 +7,7 @@ use super::SquashfsError;
 /// How many bytes a metadata block holds before it is compressed.
 pub(super) const METADATA_SIZE: usize = 8192;
 /// Set in the header of a metadata block that is stored as it is.
-const STORED_RAW: u16 = 1 << 15;
+pub(super) const STORED_RAW: u16 = 1 << 15;
 
 /// A place in a table of metadata blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
