@@ -221,6 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_that_a_layer_takes_for_a_whiteout_is_refused() {
+        for path in ["a/.wh.b", ".wh..wh..opq", "a/.wh.b/c"] {
+            let error = ImagePath::new(path).unwrap().for_layer().unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("begins with `.wh.`"), "{error}");
+        }
+        for path in ["a/wh.b", "a.wh.b", ".whence"] {
+            ImagePath::new(path).unwrap().for_layer().unwrap();
+        }
+    }
+
+    #[test]
     fn a_path_that_could_leave_the_image_is_refused() {
         for bad in ["/etc/passwd", "../x", "a/../../x", "a/..", "..", "", ".", "./", "a\0b", &"x".repeat(256)] {
             assert!(ImagePath::new(bad).is_err(), "{bad:?}");
