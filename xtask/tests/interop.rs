@@ -2,6 +2,9 @@
 //!
 //! The images are made once, by the whole exercise, and every test reads them. `XTASK_IMAGES=DIR` takes those in DIR
 //! (NAME.oci.tar and NAME.sif) instead, to look into one engine's trouble without building anew.
+//!
+//! Here images are used. Whether every reader shows the same files of them, hard cases and all, is tested in
+//! crates/pixi-image/tests/readers.
 
 mod engines;
 

@@ -5,6 +5,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+/// How the name of a file in a layer begins that says which file of the layers below is gone (OCI image-spec, layer.md,
+/// "Whiteouts").
+pub const WHITEOUT: &[u8] = b".wh.";
+
 /// A path inside the image: relative to its root, `/`-separated bytes, with no empty, `.` or `..` part and no NUL.
 ///
 /// Hostile archives end here: every path and every hard-link target of untrusted input passes through [`ImagePath::new`].
@@ -53,6 +57,15 @@ impl ImagePath {
             return Err(bad("is longer than 4095 bytes"));
         }
         Ok(Self(kept.into()))
+    }
+
+    /// The path itself, if a layer can hold it: some names would remove others instead of being there.
+    pub fn for_layer(self) -> Result<Self, BadPath> {
+        if self.parts().any(|part| part.starts_with(WHITEOUT)) {
+            let path = self.lossy().escape_debug().to_string();
+            return Err(BadPath { path, reason: "has a part that begins with `.wh.`, by which layers remove files" });
+        }
+        Ok(self)
     }
 
     /// The bytes of the path.
@@ -206,6 +219,17 @@ mod bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_a_layer_takes_for_a_whiteout_is_refused() {
+        for path in ["a/.wh.b", ".wh..wh..opq", "a/.wh.b/c"] {
+            let error = ImagePath::new(path).unwrap().for_layer().unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("begins with `.wh.`"), "{error}");
+        }
+        for path in ["a/wh.b", "a.wh.b", ".whence"] {
+            ImagePath::new(path).unwrap().for_layer().unwrap();
+        }
+    }
 
     #[test]
     fn a_path_that_could_leave_the_image_is_refused() {

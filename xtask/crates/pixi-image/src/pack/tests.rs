@@ -173,3 +173,21 @@ proptest! {
         prop_assert_eq!(one, other);
     }
 }
+
+#[test]
+fn a_size_that_octal_digits_cannot_hold_is_read_by_every_tar() {
+    let size = 9 << 30;
+    let entry = Entry { path: path("giant"), kind: EntryKind::File { size }, mode: Mode::FILE, mtime: 0 };
+    let header = super::tar_header::headers(&entry);
+    assert_eq!(tar::Header::from_byte_slice(&header).entry_size().unwrap(), size);
+    let place = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(place.path(), &header).unwrap();
+    place.as_file().set_len(512 + size + 1024).unwrap(); // a hole, which takes no room
+    let list = "import sys, tarfile; print(*[member.size for member in tarfile.open(sys.argv[1], 'r:')])";
+    for words in [&["tar", "-tvf"][..], &["bsdtar", "-tvf"], &["python3", "-c", list]] {
+        let listed = std::process::Command::new(words[0]).args(&words[1..]).arg(place.path()).output();
+        let Ok(listed) = listed else { continue }; // no such program here
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(listed.status.success() && text.contains("9663676416"), "{words:?}: {text}");
+    }
+}

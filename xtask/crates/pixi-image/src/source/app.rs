@@ -79,7 +79,10 @@ pub enum AppError {
         path: PathBuf,
     },
     /// A name that no image can hold.
-    #[error("cannot put {} into the image: {source}", .path.display())]
+    #[error(
+        "cannot put {} into the image: {source}\n  hint: rename it, or move it out of the application's directory",
+        .path.display()
+    )]
     Name {
         /// Its place on this machine.
         path: PathBuf,
@@ -269,7 +272,9 @@ impl Listing {
 }
 
 fn image_path(path: impl AsRef<[u8]>, host: &Path) -> Result<ImagePath, AppError> {
-    ImagePath::new(path).map_err(|source| AppError::Name { path: host.to_owned(), source })
+    ImagePath::new(path)
+        .and_then(ImagePath::for_layer)
+        .map_err(|source| AppError::Name { path: host.to_owned(), source })
 }
 
 /// Reads a link and makes sure that, followed part by part, it never leaves `/app/src`.

@@ -11,13 +11,12 @@ use std::str::FromStr;
 
 use sha2::Digest as _;
 
-use crate::entry::{BadPath, Entry, EntryKind, EntrySink, ImagePath, Mode};
+use crate::entry::{BadPath, Entry, EntryKind, EntrySink, ImagePath, Mode, WHITEOUT};
 use crate::layout::{Image, ImageSource, LayoutError};
 use crate::model::Digest;
 use crate::tree::{FileData, NodeId, NodeKind, Tree, TreeError};
 
-/// Prefix of whiteouts, and the name of an opaque one (OCI image-spec, layer.md, "Whiteouts").
-const WHITEOUT: &[u8] = b".wh.";
+/// The name of an opaque whiteout.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Where a base image comes from.
@@ -164,6 +163,9 @@ impl Base {
         let mut archive = tar::Archive::new(content);
         for (at, raw) in archive.entries().map_err(|error| bad(error.to_string()))?.enumerate() {
             let mut raw = raw.map_err(|error| bad(error.to_string()))?;
+            if let Some(name) = sparse_file(&mut raw).map_err(|error| bad(error.to_string()))? {
+                return Err(bad(format!("`{name}` is a sparse file in the pax form, which not every runtime reads")));
+            }
             let Some(entry) = read_entry(&raw).map_err(|error| bad(error.to_string()))? else { continue };
             visit(at as u32, &entry.path, &entry, &mut raw).map_err(|error| bad(error.to_string()))?;
         }
@@ -199,6 +201,20 @@ impl<R: Read> Read for Hashing<R> {
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }
+}
+
+/// The name of a file whose content is a map of its holes and what is between them (GNU tar manual, "PAX 1"), if it is one.
+/// The tar library would take the map for content; holes in the older form it fills itself.
+fn sparse_file<R: Read>(raw: &mut tar::Entry<'_, R>) -> io::Result<Option<String>> {
+    let mut name = None;
+    for record in raw.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        if record.key_bytes().starts_with(b"GNU.sparse.") && (name.is_none() || record.key_bytes().ends_with(b".name"))
+        {
+            name = Some(String::from_utf8_lossy(record.value_bytes()).into_owned());
+        }
+    }
+    Ok(name)
 }
 
 /// The meaning of a tar entry; none for the root itself and for devices, which no image of ours holds.

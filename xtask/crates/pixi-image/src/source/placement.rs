@@ -55,7 +55,7 @@ impl Placement<'_> {
 
     /// The image path of a place that is relative to the environment.
     pub fn image_path(&self, place: &ImagePath) -> Result<ImagePath, BadPath> {
-        ImagePath::new([self.prefix.relative().as_bytes(), b"/", self.settled(place).as_bytes()].concat())
+        ImagePath::new([self.prefix.relative().as_bytes(), b"/", self.settled(place).as_bytes()].concat())?.for_layer()
     }
 }
 

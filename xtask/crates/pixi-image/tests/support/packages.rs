@@ -314,14 +314,27 @@ pub fn append_raw(
     content: &[u8],
     link: &str,
 ) {
+    for (kind, text) in
+        [(tar::EntryType::GNULongLink, link.as_bytes()), (tar::EntryType::GNULongName, member.path.as_bytes())]
+    {
+        if text.len() > 100 {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(text.len() as u64);
+            header.set_cksum();
+            builder.append(&header, text).unwrap();
+        }
+    }
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(if member.executable { 0o4775 } else { 0o600 }); // a builder's umask, and more
     header.set_size(content.len() as u64);
     header.set_mtime(member.mtime);
     let gnu = header.as_gnu_mut().unwrap();
-    gnu.name[..member.path.len()].copy_from_slice(member.path.as_bytes());
-    gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
+    for (field, text) in [(&mut gnu.name, member.path.as_bytes()), (&mut gnu.linkname, link.as_bytes())] {
+        let length = text.len().min(field.len());
+        field[..length].copy_from_slice(&text[..length]);
+    }
     header.set_cksum();
     builder.append(&header, content).unwrap();
 }
