@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod bench;
 mod build;
 mod cache;
 mod fetch;
@@ -28,6 +29,7 @@ pub enum Command {
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
     Resolve(resolve::Resolve),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -41,6 +43,7 @@ impl Command {
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Resolve(command) => command.run(),
+            Self::Bench(command) => command.run(),
         }
     }
 }
