@@ -14,6 +14,10 @@ use crate::command_line::CommandLine;
 use crate::options::Options;
 use crate::ui::Ui;
 
+mod measure;
+
+pub use measure::Usage;
+
 /// The repository, the options, and the way to act on the machine.
 pub struct Context {
     shell: Shell,

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::step::Group;
 
 mod all;
+mod bench;
 mod explain;
 mod status;
 mod tags;
@@ -60,6 +61,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask tags docker",
         arguments: tags::arguments,
         run: tags::run,
+    },
+    Generic {
+        name: "bench",
+        group: Group::Beyond,
+        about: "Measure builds: time, CPU, memory and sizes, by each engine",
+        example: "cargo xtask bench --shape pixi.lock --scale 0.1 --runs 3",
+        arguments: bench::arguments,
+        run: bench::run,
     },
 ];
 

@@ -33,10 +33,11 @@ use files::{FileKind, Subject};
 const FORMAT: u32 = 1;
 /// What says in the output directory of what it was made.
 const RECORD: &str = "shape.json";
-/// How far an archive may be from the size that it should have, in percent, or in bytes where that is more.
-const TOLERANCE: (u64, u64) = (2, 1500);
-/// How often an archive is written until its size is right.
-const PASSES: usize = 5;
+/// How far an archive may be from the size that it should have, in percent: at each time that it is written. The first
+/// guess is mostly right; where it is not, the next ones are.
+const TOLERANCE: [u64; 6] = [2, 2, 2, 3, 3, 4];
+/// What it may be off in any case: the smallest hold little but what tells of them.
+const FEW_BYTES: u64 = 4096;
 /// Packages larger than this are tried at this size first, in bytes.
 const PILOT: u64 = 4 << 20;
 /// Archives that are written at once.
@@ -259,11 +260,11 @@ fn write_package(channel: &Path, package: &CondaPackage, permille: u64) -> Resul
         let (sums, _) = write_archive(&place, &subject, pilot, &index).map_err(failed)?;
         bytes = scaled(pilot, wanted, sums.size);
     }
-    for _ in 0..PASSES {
+    for percent in TOLERANCE {
         let (sums, pending) = write_archive(&place, &subject, bytes, &index).map_err(failed)?;
         let off = sums.size.abs_diff(wanted);
         let next = scaled(bytes, wanted, sums.size);
-        if off <= (wanted * TOLERANCE.0 / 100).max(TOLERANCE.1) || next == bytes {
+        if off <= (wanted * percent / 100).max(FEW_BYTES) || next == bytes {
             pending.publish(0o644)?;
             return Ok(packed(&record.subdir, file_name, index, &sums));
         }

@@ -53,16 +53,18 @@ pub fn write(
     let cache = scratch.path().join("cache");
     let options = solve::Options { cache: &cache, offline: false, config: &config, now: jiff::Timestamp::now() };
     let lock = solve::solve(&manifest::read(&local)?, &options, progress)?;
-    let lock = at(&lock, url).ok_or(WorkspaceError::NoChannel)?;
+    let lock = at(&lock, &place, url).ok_or(WorkspaceError::NoChannel)?;
     publish::write(&directory.join("pixi.toml"), manifest.as_bytes(), 0o644)?;
     publish::write(&directory.join("pixi.lock"), lock.as_bytes(), 0o644)?;
     Ok(())
 }
 
-/// The lock with its one channel at another place.
-fn at(lock: &str, url: &str) -> Option<String> {
-    let first = lock.lines().find_map(|line| line.trim_start().strip_prefix("- url: "))?;
-    Some(lock.replace(first.trim_end_matches('/'), url.trim_end_matches('/')))
+/// The lock with its one channel at `url` and not in `directory`: a channel is written as a URL, a package of one on the
+/// disk by its path.
+fn at(lock: &str, directory: &Path, url: &str) -> Option<String> {
+    let channel = lock.lines().find_map(|line| line.trim_start().strip_prefix("- url: "))?.trim_end_matches('/');
+    let url = url.trim_end_matches('/');
+    Some(lock.replace(channel, url).replace(&directory.display().to_string(), url))
 }
 
 #[cfg(test)]
@@ -71,9 +73,10 @@ mod tests {
 
     #[test]
     fn the_channel_moves_and_nothing_else() {
-        let lock = "environments:\n  a:\n    channels:\n    - url: file:///t/c/\npackages:\n- conda: file:///t/c/noarch/x.conda\n";
+        let lock =
+            "environments:\n  a:\n    channels:\n    - url: file:///t/c/\npackages:\n- conda: /t/c/noarch/x.conda\n";
         let moved = "environments:\n  a:\n    channels:\n    - url: http://h:1/\npackages:\n- conda: http://h:1/noarch/x.conda\n";
-        assert_eq!(at(lock, "http://h:1").unwrap(), moved);
-        assert_eq!(at("", "http://h:1"), None);
+        assert_eq!(at(lock, Path::new("/t/c"), "http://h:1").unwrap(), moved);
+        assert_eq!(at("", Path::new("/t/c"), "http://h:1"), None);
     }
 }

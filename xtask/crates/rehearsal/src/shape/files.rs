@@ -176,7 +176,9 @@ impl Files {
 
     /// One to four libraries, of which the first is the largest, with the two links that each has.
     fn libraries(&mut self, content: Content, stem: &str, mut bytes: u64) {
-        let count = 1 + self.numbers.below(4);
+        // Numbers of its own: how many small files there are must not decide what the libraries are like.
+        let mut numbers = Numbers::of(stem);
+        let (count, knows_prefix) = (1 + numbers.below(4), numbers.below(2) == 0);
         for at in 0..count {
             let size = if at + 1 == count { bytes } else { bytes * 2 / 3 };
             bytes -= size;
@@ -186,7 +188,7 @@ impl Files {
             let stem = if at == 0 { stem.to_owned() } else { format!("{stem}_{at}") };
             let file = stem.rsplit('/').next().unwrap_or(&stem).to_owned();
             // Where a library knows its prefix it is rarely one of the large ones.
-            let is_patched = at == 0 && size <= PATCHED && content == Content::Library && self.numbers.below(2) == 0;
+            let is_patched = at == 0 && size <= PATCHED && content == Content::Library && knows_prefix;
             let kind = if is_patched { FileKind::Patched } else { FileKind::Made };
             self.push(format!("{stem}.so.1.2.3"), kind(content, size));
             self.push(format!("{stem}.so.1"), FileKind::Link(format!("{file}.so.1.2.3")));
