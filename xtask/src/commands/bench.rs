@@ -72,7 +72,7 @@ pub fn arguments(command: Command) -> Command {
             Arg::new("variant")
                 .long("variant")
                 .value_name("PACKAGE")
-                .default_value("numpy")
+                .default_value(environment::VARIANT)
                 .help("The package that has changed where one has"),
         )
         .arg(
@@ -122,7 +122,7 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     let small = match &shape {
         None => environment,
         // Nothing in a made-up package runs.
-        Some(_) => bench.real(&out, &text("variant")).context("build the rehearsal's images")?,
+        Some(_) => bench.real(&out).context("build the rehearsal's images")?,
     };
     bench.compare_environments(&small).context("compare the images of cpu and gpu")?;
     bench.starts(&small, runs).context("measure starts")?;

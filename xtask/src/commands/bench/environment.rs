@@ -16,6 +16,9 @@ const MANIFEST: &str = "[workspace]\nname = \"bench\"\nchannels = [\"{url}\"]\np
     [feature.gpu.system-requirements]\ncuda = \"12\"\n\n[feature.gpu.dependencies]\npytorch-gpu = \"*\"\n\n\
     [environments]\ncpu = [\"cpu\"]\ngpu = [\"gpu\"]\n";
 
+/// The package that changes unless another is named. The rehearsal has it, and so have most locks.
+pub const VARIANT: &str = "numpy";
+
 /// What is imitated.
 pub struct Shape {
     /// The lock.
@@ -25,6 +28,7 @@ pub struct Shape {
 }
 
 /// One environment, with all that is made for it below one directory. Paths are as typed.
+#[derive(Clone, Debug)]
 pub struct Environment {
     /// How tables call it.
     pub title: String,

@@ -56,6 +56,8 @@ pub enum Way {
     Sif,
     /// Both, with an empty cache.
     Both,
+    /// Both, with the packages' archives in the cache and nothing else.
+    AtHand,
     /// Both again, with nothing changed.
     Again,
     /// Both, with another build of one package.
@@ -66,7 +68,7 @@ pub enum Way {
 
 impl Way {
     /// In the order of a round: what follows `Both` finds the cache as it left it.
-    pub const ROUND: [Self; 10] = [
+    pub const ROUND: [Self; 11] = [
         Self::Docker,
         Self::Push,
         Self::Podman,
@@ -74,6 +76,7 @@ impl Way {
         Self::Oci,
         Self::Sif,
         Self::Both,
+        Self::AtHand,
         Self::Again,
         Self::Changed,
         Self::Floor,
@@ -89,6 +92,7 @@ impl Way {
             Self::Oci => "native OCI",
             Self::Sif => "native SIF",
             Self::Both => "native both",
+            Self::AtHand => "native both, packages at hand",
             Self::Again => "native both, nothing changed",
             Self::Changed => "native both, one package changed",
             Self::Floor => "floor of both",
@@ -120,7 +124,7 @@ impl Way {
         match self {
             Self::Oci => &["oci.oci.tar"],
             Self::Sif => &["sif.sif"],
-            Self::Both | Self::Again => &["both.oci.tar", "both.sif"],
+            Self::Both | Self::AtHand | Self::Again => &["both.oci.tar", "both.sif"],
             Self::Changed => &["changed.oci.tar", "changed.sif"],
             Self::Apptainer => &["apptainer.sif"],
             _ => &[],
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn every_way_is_in_the_round_once_and_has_its_own_name() {
         let mut names: Vec<_> = Way::ROUND.iter().map(|way| way.key()).collect();
-        assert_eq!(names[7], "native-both-nothing-changed");
+        assert_eq!(names[8], "native-both-nothing-changed");
         names.sort();
         names.dedup();
         assert_eq!(names.len(), Way::ROUND.len());
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn what_finds_the_cache_full_follows_what_fills_it() {
         let place = |wanted: Way| Way::ROUND.iter().position(|way| *way == wanted).unwrap();
-        assert!(place(Way::Both) < place(Way::Again) && place(Way::Again) < place(Way::Changed));
-        assert!(Way::ROUND[place(Way::Again)..].iter().all(|way| !way.is_cold()));
+        assert!(place(Way::Both) < place(Way::AtHand) && place(Way::Again) < place(Way::Changed));
+        assert!(Way::ROUND[place(Way::AtHand)..].iter().all(|way| !way.is_cold()));
     }
 }

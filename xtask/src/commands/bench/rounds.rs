@@ -13,6 +13,8 @@ use crate::pins;
 
 /// A registry to push to; Debian's package of the same name has it.
 const REGISTRY: &str = "docker-registry";
+/// Where the cache has the packages' archives.
+const PACKAGES: &str = "packages";
 /// How often it is asked whether it answers.
 const ATTEMPTS: usize = 100;
 
@@ -62,6 +64,14 @@ impl Bench<'_> {
         if way.is_cold() {
             self.clear(&environment.cache())?;
         }
+        if way == Way::AtHand {
+            let cache = environment.cache();
+            if self.cx.options.dry_run {
+                self.cx.ui.would(format_args!("removes {cache} but for {cache}/{PACKAGES}"));
+            }
+            let names = self.cx.names(&self.cx.resolve(&cache)).into_iter().filter(|name| name != PACKAGES);
+            names.map(|name| format!("{cache}/{name}")).try_for_each(|path| self.clear(&path))?;
+        }
         // Of what has not changed, the images are there, too.
         if way != Way::Again {
             images.iter().try_for_each(|image| self.clear(image))?;
@@ -81,7 +91,7 @@ impl Bench<'_> {
             Way::Push => return self.push(environment),
             Way::Changed => native(&environment.changed())?,
             Way::Floor => self.floor(environment)?,
-            Way::Oci | Way::Sif | Way::Both | Way::Again => native(&environment.workspace())?,
+            Way::Oci | Way::Sif | Way::Both | Way::AtHand | Way::Again => native(&environment.workspace())?,
         };
         let watched: Vec<_> = if way == Way::Both {
             vec![self.cx.resolve(environment.cache()), self.cx.resolve(environment.image(""))]
@@ -103,7 +113,7 @@ impl Bench<'_> {
         let line = self.programs.command(Program::PixiImage)?.args(["bench", "floor"]);
         let line = line.option("--lock", format!("{}/pixi.lock", environment.workspace()));
         let line = line.option("--environment", environment.name).option("--platform", pins::IMAGE_PLATFORM);
-        Ok(line.option("--cache", environment.cache()))
+        Ok(line.option("--base", &environment.base).option("--cache", environment.cache()))
     }
 
     /// Pushes what Docker built to an empty registry on this machine.
@@ -209,8 +219,8 @@ impl Bench<'_> {
     }
 
     /// Builds what the rehearsal's packages make, without measuring.
-    pub fn real(&mut self, out: &str, variant: &str) -> Result<Environment> {
-        let environment = environment::prepare(self.cx, self.programs, out, None, variant)?;
+    pub fn real(&mut self, out: &str) -> Result<Environment> {
+        let environment = environment::prepare(self.cx, self.programs, out, None, environment::VARIANT)?;
         let server = environment::serve(self.cx, self.programs, &environment)?;
         for way in [Way::Docker, Way::Podman, Way::Apptainer, Way::Both] {
             if self.can_go(way) {
@@ -227,13 +237,7 @@ impl Bench<'_> {
             return Ok(());
         }
         let server = environment::serve(self.cx, self.programs, environment)?;
-        let cpu = Environment {
-            title: environment.title.clone(),
-            name: "cpu",
-            directory: environment.directory.clone(),
-            base: environment.base.clone(),
-            variant: environment.variant.clone(),
-        };
+        let cpu = Environment { name: "cpu", ..environment.clone() };
         let images = [environment.image("cpu.oci.tar")];
         let line = self.programs.command(Program::PixiImage)?;
         self.cx.measure(&paths::native(line, &cpu, &cpu.workspace(), &images), &[])?;

@@ -17,6 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::{cache, report};
 
+/// Of the images that are compared, as Go calls it.
+const ARCHITECTURE: &str = "amd64";
+
 /// Show what builds are measured against.
 #[derive(clap::Args)]
 pub struct Bench {
@@ -34,7 +37,7 @@ enum What {
 ///
 /// Each archive is read from the cache, hashed and decoded; the tar stream is hashed; files of a block and more are
 /// deflated once, smaller ones twice, as the two formats lay them out differently; what is deflated is hashed, as a layer's
-/// digest needs it. Prints `floor`, the number of packages, and the bytes of their files, before and after.
+/// digest needs it. The base's layers are hashed and decoded, and their files deflated once, for the SIF. Prints `floor`, the number of packages, and the bytes of their files, before and after.
 #[derive(clap::Args)]
 struct Floor {
     /// The lock
@@ -46,6 +49,9 @@ struct Floor {
     /// A platform of the lock: a conda subdir or the name of a row
     #[arg(long, value_name = "NAME", default_value = "linux-64")]
     platform: String,
+    /// The base image: an OCI archive or layout
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
     #[command(flatten)]
     cache: cache::CacheArgs,
 }
@@ -56,7 +62,7 @@ struct Layers {
     /// An OCI archive or layout
     image: PathBuf,
     /// The architecture, as Go calls it
-    #[arg(long, value_name = "NAME", default_value = "amd64")]
+    #[arg(long, value_name = "NAME", default_value = ARCHITECTURE)]
     architecture: String,
 }
 
@@ -87,6 +93,9 @@ impl Floor {
         let mut work = Work::new();
         for archive in &archives {
             work.package(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+        }
+        if let Some(base) = &self.base {
+            work.base(base).with_context(|| format!("cannot read {}", base.display()))?;
         }
         report::result(&format!("floor\t{}\t{}\t{}", archives.len(), work.raw, work.deflated))
     }
@@ -126,13 +135,26 @@ impl Work {
         let decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
         let mut tar = tar::Archive::new(Hashed { inner: decoder, hasher: Sha256::new() });
         for entry in tar.entries()? {
-            self.file(&mut entry?)?;
+            self.file(&mut entry?, 2)?;
         }
         let _ = tar.into_inner().hasher.finalize(); // the diff id
-        self.flush_small()
+        self.flush_small(2)
     }
 
-    fn file(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
+    /// An OCI image takes the base's layers as they are.
+    fn base(&mut self, path: &Path) -> anyhow::Result<()> {
+        let source = ImageSource::open(path)?;
+        for layer in source.image(ARCHITECTURE)?.manifest.layers() {
+            for entry in tar::Archive::new(source.layer(layer)?).entries()? {
+                self.file(&mut entry?, 1)?;
+            }
+            self.flush_small(1)?;
+        }
+        Ok(())
+    }
+
+    /// One file; small ones are deflated so many times.
+    fn file(&mut self, content: &mut impl Read, small: usize) -> anyhow::Result<()> {
         let mut block = vec![0; BLOCK_SIZE];
         let mut is_large = false;
         loop {
@@ -144,7 +166,7 @@ impl Work {
                 (_, true) => self.deflate(&block[..length], 1)?,
                 (_, false) => {
                     if self.small.len() + length > BLOCK_SIZE {
-                        self.flush_small()?;
+                        self.flush_small(small)?;
                     }
                     self.small.extend_from_slice(&block[..length]);
                 }
@@ -155,9 +177,9 @@ impl Work {
         }
     }
 
-    fn flush_small(&mut self) -> anyhow::Result<()> {
+    fn flush_small(&mut self, times: usize) -> anyhow::Result<()> {
         let small = std::mem::take(&mut self.small);
-        self.deflate(&small, 2)?;
+        self.deflate(&small, times)?;
         self.small = small;
         self.small.clear();
         Ok(())
