@@ -63,8 +63,9 @@ pub fn write(
 /// disk by its path.
 fn at(lock: &str, directory: &Path, url: &str) -> Option<String> {
     let channel = lock.lines().find_map(|line| line.trim_start().strip_prefix("- url: "))?.trim_end_matches('/');
-    let url = url.trim_end_matches('/');
-    Some(lock.replace(channel, url).replace(&directory.display().to_string(), url))
+    // The new place may hold the old one: no text can hold a NUL.
+    let without = lock.replace(channel, "\0").replace(&directory.display().to_string(), "\0");
+    Some(without.replace('\0', url.trim_end_matches('/')))
 }
 
 #[cfg(test)]
@@ -77,6 +78,8 @@ mod tests {
             "environments:\n  a:\n    channels:\n    - url: file:///t/c/\npackages:\n- conda: /t/c/noarch/x.conda\n";
         let moved = "environments:\n  a:\n    channels:\n    - url: http://h:1/\npackages:\n- conda: http://h:1/noarch/x.conda\n";
         assert_eq!(at(lock, Path::new("/t/c"), "http://h:1").unwrap(), moved);
+        let here = at(lock, Path::new("/t/c"), "file:///t/c").unwrap();
+        assert_eq!(here, lock.replace("- conda: /t", "- conda: file:///t"));
         assert_eq!(at("", Path::new("/t/c"), "http://h:1"), None);
     }
 }
