@@ -21,7 +21,7 @@ impl Numbers {
     }
 
     /// The next one.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,7 +31,7 @@ impl Numbers {
 
     /// One below `limit`, which is not 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.draw() % limit
     }
 
     /// The size of a small file: mostly small, seldom four times the mean.
@@ -65,13 +65,14 @@ impl Content {
         }
     }
 
-    fn mixture(self) -> Mixture {
-        match self {
-            Self::Text => Mixture { literals: 0, copies: 0, far: 0 },
+    /// How a binary is mixed; none of text.
+    fn mixture(self) -> Option<Mixture> {
+        Some(match self {
+            Self::Text => return None,
             Self::Bytecode => Mixture { literals: 5, copies: 18, far: 13 },
             Self::Library => Mixture { literals: 5, copies: 26, far: 22 },
             Self::Device => Mixture { literals: 12, copies: 15, far: 11 },
-        }
+        })
     }
 }
 
@@ -121,18 +122,18 @@ impl Made {
         }
         self.read = self.window.len();
         let end = self.window.len() + PIECE;
-        match self.content {
-            Content::Text => self.text(end),
-            content => self.binary(content.mixture(), end),
+        match self.content.mixture() {
+            None => self.text(end),
+            Some(mixture) => self.binary(mixture, end),
         }
     }
 
     fn binary(&mut self, mixture: Mixture, end: usize) {
         // A far copy is that much longer than what stands between two of them on average.
-        let between = if mixture.far == 0 { u64::MAX } else { FAR_LENGTH * (100 - mixture.far) / mixture.far };
-        let mut until_far = self.numbers.below(between.saturating_mul(2).max(1));
+        let between = FAR_LENGTH * (100 - mixture.far) / mixture.far;
+        let mut until_far = self.numbers.below(2 * between);
         while self.window.len() < end {
-            let number = self.numbers.next();
+            let number = self.numbers.draw();
             let literals = 1 + number % mixture.literals;
             self.literals(literals);
             let (reach, length) = (self.window.len(), 4 + (number >> 16) % mixture.copies);
@@ -142,7 +143,7 @@ impl Made {
             until_far = until_far.saturating_sub(literals + length);
             if until_far == 0 {
                 self.far_copy();
-                until_far = self.numbers.below(between.saturating_mul(2));
+                until_far = self.numbers.below(2 * between);
             }
         }
     }
@@ -150,7 +151,7 @@ impl Made {
     /// Bytes of which some are far likelier than others, as in machine code.
     fn literals(&mut self, count: u64) {
         for _ in 0..count.div_ceil(4) {
-            let number = self.numbers.next();
+            let number = self.numbers.draw();
             for byte in 0..4 {
                 let one = (number >> (16 * byte)) as u8;
                 let other = (number >> (16 * byte + 8)) as u8;
@@ -179,7 +180,7 @@ impl Made {
             let indent = 4 * self.numbers.below(4) as usize;
             self.window.extend(std::iter::repeat_n(b' ', indent));
             for place in 0..2 + self.numbers.below(7) {
-                let number = self.numbers.next();
+                let number = self.numbers.draw();
                 // The product of two: early words come far more often than late ones.
                 let (one, other) = (number % 1000, (number >> 20) % 1000);
                 let word = (one * other * self.words.len() as u64 / 1_000_000) as usize;
@@ -189,7 +190,7 @@ impl Made {
             }
             self.window.push(b'\n');
             // Programs repeat themselves.
-            let (number, reach) = (self.numbers.next(), self.window.len() as u64);
+            let (number, reach) = (self.numbers.draw(), self.window.len() as u64);
             if number % 5 < 2 && reach > 256 {
                 let from = (reach - 128 - (number >> 8) % (reach.min(NEAR) - 128)) as usize;
                 self.window.extend_from_within(from..from + 20 + ((number >> 32) % 100) as usize);
