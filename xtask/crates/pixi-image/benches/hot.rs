@@ -1,4 +1,4 @@
-//! The hot pieces, each alone: `cargo bench -p pixi-image`. What they make of whole builds, `cargo xtask bench` measures.
+//! The hot pieces, each alone: `cargo bench -p pixi-image --profile dev`. What they make of whole builds, `cargo xtask bench` measures.
 
 #[allow(dead_code)] // the tests use the rest of it
 #[path = "../tests/support/packages.rs"]
