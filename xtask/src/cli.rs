@@ -1,12 +1,10 @@
 //! The command line, made from the tables of steps and commands.
 
 use anyhow::Result;
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, FromArgMatches};
+use clap::{Command, FromArgMatches};
 
-use crate::commands::COMMANDS;
+use crate::commands::{COMMANDS, command};
 use crate::context::Context;
-use crate::engines;
 use crate::options::Options;
 use crate::step::Group;
 use crate::steps::{self, STEPS};
@@ -23,23 +21,6 @@ pub fn run() -> Result<()> {
         Some(step) => steps::run_typed(&cx, *step, matches),
         None => Ok(()),
     }
-}
-
-fn command() -> Command {
-    let root = Options::augment_args(Command::new("cargo xtask"))
-        .mut_arg("engine", |arg| arg.value_parser(PossibleValuesParser::new(engines::names())))
-        .bin_name("cargo xtask")
-        .long_about(None)
-        .about("The lesson \"Deploying Pixi environments\", step by step: from pixi.toml to tested container images")
-        .after_help("Begin with `cargo xtask all`. Paths are relative to the repository's root, where every printed command can be typed.")
-        .max_term_width(110)
-        .subcommand_required(true)
-        .arg_required_else_help(true);
-    let generic = COMMANDS.iter().map(|command| {
-        let example = format!("Example:\n  {}", command.example);
-        (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
-    });
-    root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
 }
 
 /// The command line with a help that lists the commands in groups, which clap has none of.
@@ -66,11 +47,10 @@ fn listed() -> Vec<(Group, &'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::lesson;
-
-    /// Commands that the texts speak of before they are there.
-    const TO_COME: [&str; 3] = ["reset", "commit", "diff"];
 
     /// The words of a command as a shell takes them, up to where the command ends.
     fn words(text: &str) -> Vec<String> {
@@ -87,28 +67,50 @@ mod tests {
         words.into_iter().chain([word]).filter(|word| !word.is_empty()).collect()
     }
 
-    #[test]
-    fn the_commands_in_the_texts_can_be_typed() {
-        let mut seen = 0;
-        for name in lesson::names("explain") {
-            let text = lesson::text(&format!("explain/{name}.md")).unwrap();
-            // A command that is broken over two lines of the text is one all the same.
-            let code = text.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " "));
-            let blocks = text.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned);
-            for line in code.chain(blocks) {
-                for (at, _) in line.match_indices("cargo xtask ") {
-                    let words = words(line[at..].trim_end_matches([')', '"']));
-                    let is_to_come = words.get(2).is_some_and(|name| TO_COME.contains(&name.as_str()));
-                    if is_to_come && !COMMANDS.iter().any(|command| command.name == words[2]) {
-                        continue;
-                    }
-                    let parsed = command().try_get_matches_from(&words[1..]);
-                    assert!(parsed.is_ok(), "{name}: {words:?}\n{}", parsed.unwrap_err());
-                    seen += 1;
-                }
+    /// The commands in a text: of code spans, and of lines in code blocks.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        // A command that is broken over two lines of the text is one all the same.
+        let code = text.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " "));
+        let in_block = |line: &&str| line.starts_with("    ") || line.starts_with("cargo xtask ");
+        let blocks = text.lines().filter(in_block).map(|line| line.trim().to_owned());
+        let mut commands = Vec::new();
+        for line in code.chain(blocks) {
+            for (at, _) in line.match_indices("cargo xtask ") {
+                let line = line[at..].trim_end_matches([')', '"']).replace(" STEP", " build-docker");
+                commands.push(words(&line).into_iter().skip(1).collect());
             }
         }
-        assert!(seen > 60, "{seen} commands were found");
+        commands
+    }
+
+    #[test]
+    fn the_commands_in_the_texts_can_be_typed() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let explained = lesson::names("explain").into_iter().map(|name| format!("explain/{name}.md"));
+        let texts = explained.chain(["INSTRUCTORS.md".to_owned()]).map(|name| {
+            let text = lesson::text(&name).unwrap().to_owned();
+            (name, text)
+        });
+        let mut seen = 0;
+        for (name, text) in texts.chain([("README.md".to_owned(), readme)]) {
+            for words in commands(&text) {
+                let parsed = command().try_get_matches_from(&words);
+                let is_help = |error: &clap::Error| error.kind() == clap::error::ErrorKind::DisplayHelp;
+                let wrong = parsed.err().filter(|error| !is_help(error));
+                assert!(wrong.is_none(), "{name}: {words:?}\n{}", wrong.unwrap());
+                seen += 1;
+            }
+        }
+        assert!(seen > 150, "{seen} commands were found");
+    }
+
+    #[test]
+    fn commands_are_found_in_sentences_and_in_blocks() {
+        let text = "Type `cargo xtask edit --add-dep 'a b'`, or\n\n```bash\ncargo xtask all   # everything\n```\n\
+                    and `cargo xtask explain\nSTEP`; `cargo test` is none.\n";
+        let found: BTreeSet<String> = commands(text).into_iter().map(|words| words.join("|")).collect();
+        let expected = ["xtask|all", "xtask|edit|--add-dep|a b", "xtask|explain|build-docker"];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

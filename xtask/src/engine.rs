@@ -74,6 +74,8 @@ pub struct BuildRequest {
     pub frozen: bool,
     /// Nothing may be asked of the network.
     pub offline: bool,
+    /// Where packages and the base image are kept, if not in the user's cache.
+    pub cache: Option<String>,
     /// Packages and base are served over plain HTTP on this machine's loopback.
     pub loopback: bool,
     /// The lesson's recipe as printed, its traps included.

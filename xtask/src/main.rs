@@ -1,6 +1,8 @@
 //! `cargo xtask`: maps results to exit codes.
 
 mod base;
+mod built;
+mod bundle;
 mod cli;
 mod command_line;
 mod commands;
@@ -9,6 +11,8 @@ mod engine;
 mod engines;
 mod exercise;
 mod external;
+mod git;
+mod interrupt;
 mod json;
 mod lesson;
 mod manifest_edit;
@@ -28,15 +32,28 @@ mod ui;
 
 use std::process::ExitCode;
 
+use crate::context::Told;
+use crate::interrupt::Interrupted;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast::<clap::Error>() {
-            Ok(wrong_usage) => wrong_usage.exit(),
-            Err(error) => {
-                ui::error(&error);
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => failed(error),
     }
+}
+
+/// Says what failed, unless that was done, and how the process ends.
+fn failed(error: anyhow::Error) -> ExitCode {
+    let error = match error.downcast::<clap::Error>() {
+        Ok(wrong_usage) => wrong_usage.exit(),
+        Err(error) => error,
+    };
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        ui::interrupted(&interrupted.farewell);
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    if !error.is::<Told>() {
+        ui::error(&error);
+    }
+    ExitCode::FAILURE
 }

@@ -82,6 +82,44 @@ impl fmt::Display for ManifestError {
     }
 }
 
+/// A section of system requirements, which newer versions of pixi give up, where it does more than warn.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OldRequirements {
+    /// What it is called.
+    pub name: String,
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// Whether it stands beside platforms that say more than a conda platform, which pixi refuses.
+    pub is_mixed: bool,
+}
+
+/// The sections of system requirements that are about all environments, or stand beside what replaces them. A text that
+/// is no manifest has none.
+pub fn old_requirements(text: &str) -> Vec<OldRequirements> {
+    let key = "system-requirements";
+    let Ok(parsed) = Document::parse(text) else { return Vec::new() };
+    let root = parsed.as_table();
+    let workspace = ["workspace", "project"].iter().find_map(|name| root.get(name)?.as_table_like());
+    let platforms = workspace.and_then(|workspace| workspace.get("platforms")?.as_array());
+    let is_mixed = platforms.is_some_and(|platforms| platforms.iter().any(Value::is_inline_table));
+    let features = root.get("feature").and_then(Item::as_table_like);
+    let features = features.into_iter().flat_map(TableLike::iter).map(|(name, _)| name).filter(|_| is_mixed);
+    let paths = features.map(|name| owned(&["feature", name, key])).chain([owned(&[key])]);
+    let has = |path: &Vec<String>| {
+        let mut below = Some(root as &dyn TableLike);
+        for part in path {
+            below = below.and_then(|table| table.get(part)?.as_table_like());
+        }
+        below.is_some_and(|table| !table.is_empty())
+    };
+    let section = |path: Vec<String>| OldRequirements {
+        name: dotted(&path),
+        line: place(text, span_of(root, &path)).0,
+        is_mixed,
+    };
+    paths.filter(has).map(section).collect()
+}
+
 /// A manifest after an edit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Edited {

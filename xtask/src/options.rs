@@ -1,7 +1,8 @@
 //! The options that every command takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::command_line::CommandLine;
 use crate::pins;
 
 /// Where packages and the base image come from, as typed.
@@ -20,16 +21,16 @@ pub enum SourceChoice {
 #[command(next_help_heading = "Common options")]
 pub struct Options {
     /// Environment of pixi.toml that goes into the image
-    #[arg(long = "env", value_name = "NAME", default_value = "gpu", global = true, value_parser = environment_name)]
+    #[arg(long = "env", value_name = "NAME", default_value = ENVIRONMENT, global = true, value_parser = environment_name)]
     pub environment: String,
     /// Program that builds, tests and runs images; `native` solves, too
-    #[arg(long, value_name = "ENGINE", default_value = "auto", global = true)]
+    #[arg(long, value_name = "ENGINE", default_value = AUTO, global = true)]
     pub engine: String,
     /// Where packages and the base image come from
     #[arg(long, value_name = "SOURCE", default_value = "auto", global = true)]
     pub source: SourceChoice,
     /// Directory of the exercise
-    #[arg(long, value_name = "DIR", default_value = "cuda-exercise", global = true)]
+    #[arg(long, value_name = "DIR", default_value = pins::WORKSPACE, global = true)]
     pub workspace: PathBuf,
     /// Base image: a registry reference or an OCI archive
     #[arg(long, value_name = "REF", global = true)]
@@ -49,6 +50,9 @@ pub struct Options {
     /// Use only what is on this machine already
     #[arg(long, global = true)]
     pub offline: bool,
+    /// Take everything from this file of `cargo xtask bundle`; no network is needed [default: $XTASK_BUNDLE]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub bundle: Option<PathBuf>,
     /// Print the commands, run nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
@@ -61,6 +65,39 @@ pub struct Options {
     /// Say why each step runs or not
     #[arg(long, short, global = true)]
     pub verbose: bool,
+}
+
+/// The environment that goes into the image when none is asked for.
+const ENVIRONMENT: &str = "gpu";
+/// The choice of the engine that is ours.
+pub const AUTO: &str = "auto";
+
+impl Options {
+    /// How `cargo xtask NAME` is typed to mean the same environment, workspace, engine, source and base as these.
+    pub fn typed(&self, name: &str, is_rehearsal: bool) -> String {
+        let mut line = CommandLine::new("cargo").arg("xtask").args(name.split(' '));
+        if self.environment != ENVIRONMENT {
+            line = line.option("--env", &self.environment);
+        }
+        if self.workspace != Path::new(pins::WORKSPACE) {
+            line = line.option("--workspace", self.workspace.display().to_string());
+        }
+        if self.engine != AUTO {
+            line = line.option("--engine", &self.engine);
+        }
+        if is_rehearsal {
+            line = line.option("--source", "rehearsal");
+        } else if self.source == SourceChoice::CondaForge {
+            line = line.option("--source", "conda-forge");
+        }
+        for (name, value) in [("--base", &self.base), ("--cuda-version", &self.cuda_version)] {
+            line = value.iter().fold(line, |line, value| line.option(name, value));
+        }
+        for (name, _) in [("--exact", self.exact), ("--offline", self.offline)].iter().filter(|(_, typed)| *typed) {
+            line = line.arg(*name);
+        }
+        line.to_string()
+    }
 }
 
 /// A CUDA version. It becomes an argument of builds and part of tags.
@@ -81,4 +118,9 @@ fn environment_name(text: &str) -> Result<String, String> {
     } else {
         Err("an environment's name holds lower-case letters, digits and dashes".to_owned())
     }
+}
+
+/// What was typed makes no sense, though each word of it does: the error that clap would give.
+pub fn wrong_usage(what: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{what}\n"))
 }

@@ -11,13 +11,20 @@ use crate::pins;
 /// What `--source rehearsal` uses, all of it below the target directory.
 pub struct Rehearsal {
     directory: PathBuf,
+    source: PathBuf,
     port: u16,
 }
 
 impl Rehearsal {
     /// The places of this run.
     pub fn new(cx: &Context) -> Self {
-        Self { directory: cx.target().join("rehearsal"), port: cx.options.rehearsal_port }
+        let directory = cx.target().join("rehearsal");
+        Self { source: directory.join("source"), directory, port: cx.options.rehearsal_port }
+    }
+
+    /// The same with channel and base image of a bundle.
+    pub fn with_source(self, source: PathBuf) -> Self {
+        Self { source, ..self }
     }
 
     /// The directory that holds the source and the copies of workspaces.
@@ -27,7 +34,7 @@ impl Rehearsal {
 
     /// What `rehearsal make` writes.
     pub fn source(&self) -> PathBuf {
-        self.directory.join("source")
+        self.source.clone()
     }
 
     /// The conda channel.

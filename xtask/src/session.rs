@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::base;
+use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::engine::{Desk, Engine, Format};
 use crate::engines;
@@ -32,6 +33,8 @@ pub struct Session<'a> {
     pub workspace: Workspace,
     /// The places of the rehearsal.
     pub rehearsal: Rehearsal,
+    /// The bundle that everything comes from, where one was named.
+    pub bundle: Option<Bundle>,
     /// The format that was typed, where one was.
     pub typed: Option<Format>,
     engines: [OnceCell<&'static dyn Engine>; Format::ALL.len()],
@@ -42,19 +45,42 @@ impl<'a> Session<'a> {
     pub fn new(cx: &'a Context, choice: SourceChoice) -> Result<Self> {
         let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
         if !learner.directory().is_dir() {
+            let start = if learner.name() == pins::WORKSPACE { "`cargo xtask reset start` makes it, " } else { "" };
             bail!(
-                "there is no directory {}\n  hint: `--workspace DIR` names the one with your pixi.toml",
+                "there is no directory {}\n  hint: {start}`--workspace DIR` names the one with your pixi.toml",
                 cx.typed(learner.directory())
             );
         }
         let programs = Programs::new(cx);
-        let source = source::settle(cx, &programs, choice)?;
-        let rehearsal = Rehearsal::new(cx);
+        let bundle = Bundle::open(cx, &programs)?;
+        Self::of(cx, learner, choice, programs, bundle)
+    }
+
+    /// A session about the learner's own files alone, whether or not the workspace is there yet.
+    pub fn of_files(cx: &'a Context) -> Result<Self> {
+        let learner = Workspace::new(cx.resolve(&cx.options.workspace))?;
+        Self::of(cx, learner, SourceChoice::CondaForge, Programs::new(cx), None)
+    }
+
+    fn of(
+        cx: &'a Context,
+        learner: Workspace,
+        choice: SourceChoice,
+        programs: Programs<'a>,
+        bundle: Option<Bundle>,
+    ) -> Result<Self> {
+        let source = source::settle(cx, &programs, choice, bundle.as_ref())?;
+        let bundle = bundle.filter(|bundle| bundle.source == source.name());
+        let mut rehearsal = Rehearsal::new(cx);
+        if let Some(bundle) = &bundle {
+            rehearsal = rehearsal.with_source(bundle.rehearsal());
+        }
         let workspace = match source {
             Source::CondaForge => learner.clone(),
             Source::Rehearsal => learner.copied_to(rehearsal.directory()),
         };
-        Ok(Self { cx, programs, source, learner, workspace, rehearsal, typed: None, engines: Default::default() })
+        let engines = Default::default();
+        Ok(Self { cx, programs, source, learner, workspace, rehearsal, bundle, typed: None, engines })
     }
 
     /// The formats that this is about: the one that was typed, else both.
@@ -133,9 +159,20 @@ impl<'a> Session<'a> {
         self.cx.options.offline && !self.is_rehearsal()
     }
 
+    /// The cache of a bundle, in place of the user's own. A rehearsal's packages come from its channel.
+    pub fn cache(&self) -> Option<String> {
+        let bundle = self.bundle.as_ref().filter(|_| !self.is_rehearsal())?;
+        Some(self.cx.typed(&bundle.cache()))
+    }
+
     /// The image's file.
     pub fn image(&self, format: Format) -> PathBuf {
         image(self.cx, &self.learner, self.source, format)
+    }
+
+    /// The image's file if another environment is asked for.
+    pub fn image_of(&self, environment: &str, format: Format) -> PathBuf {
+        image_of(self.cx, &self.learner, self.source, environment, format)
     }
 
     /// The image's name and tag.
@@ -195,7 +232,11 @@ impl<'a> Session<'a> {
 
 /// The file of an image, whatever source a session has.
 pub fn image(cx: &Context, workspace: &Workspace, source: Source, format: Format) -> PathBuf {
-    let name = format!("{}-{}{}.{}", workspace.name(), cx.options.environment, suffix(cx, source), format.extension());
+    image_of(cx, workspace, source, &cx.options.environment, format)
+}
+
+fn image_of(cx: &Context, workspace: &Workspace, source: Source, environment: &str, format: Format) -> PathBuf {
+    let name = format!("{}-{environment}{}.{}", workspace.name(), suffix(cx, source), format.extension());
     cx.target().join("containers").join(name)
 }
 

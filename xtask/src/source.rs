@@ -1,7 +1,8 @@
 //! Where packages and the base image come from, and how `auto` decides it.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::external::{Program, Programs};
 use crate::options::SourceChoice;
@@ -18,6 +19,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// What is typed to have just this one.
+    pub fn choice(self) -> SourceChoice {
+        match self {
+            Self::CondaForge => SourceChoice::CondaForge,
+            Self::Rehearsal => SourceChoice::Rehearsal,
+        }
+    }
+
     /// The name that `--source` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -28,7 +37,10 @@ impl Source {
 }
 
 /// Settles `choice`, and says what was settled and why.
-pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Result<Source> {
+pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice, bundle: Option<&Bundle>) -> Result<Source> {
+    if let Some(bundle) = bundle {
+        return of_bundle(cx, bundle, choice);
+    }
     let source = match choice {
         SourceChoice::CondaForge => return Ok(Source::CondaForge),
         SourceChoice::Rehearsal => {
@@ -46,14 +58,40 @@ pub fn settle(cx: &Context, programs: &Programs<'_>, choice: SourceChoice) -> Re
     Ok(source)
 }
 
-/// Without a network there is what an earlier run has brought.
-fn offline(cx: &Context) -> Source {
-    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
-    if !locked && Rehearsal::new(cx).base().is_file() {
-        announce(cx, "with --offline, because it is here and the exercise has no pixi.lock of conda-forge yet");
-        return Source::Rehearsal;
+/// A bundle holds one source; what is about the learner's own files alone has none of a rehearsal.
+fn of_bundle(cx: &Context, bundle: &Bundle, choice: SourceChoice) -> Result<Source> {
+    let (source, other) = if bundle.source == Source::Rehearsal.name() {
+        (Source::Rehearsal, SourceChoice::CondaForge)
+    } else {
+        (Source::CondaForge, SourceChoice::Rehearsal)
+    };
+    if choice != other {
+        cx.ui.note(format_args!("Source: {}, from {}. No network is needed.", source.name(), bundle.file()));
+        return Ok(source);
     }
-    Source::CondaForge
+    if cx.options.source == SourceChoice::Auto && other == SourceChoice::CondaForge {
+        return Ok(Source::CondaForge);
+    }
+    bail!("{} was made of {}\n  hint: leave out --source, or the bundle", bundle.file(), source.name())
+}
+
+fn offline(cx: &Context) -> Source {
+    let source = without_network(cx);
+    if source == Source::Rehearsal {
+        announce(cx, "with --offline, because it is here and the exercise has no pixi.lock of conda-forge yet");
+    }
+    source
+}
+
+/// Without a network there is what a bundle has, or what an earlier run has brought.
+pub fn without_network(cx: &Context) -> Source {
+    match Bundle::source_at_a_glance(cx).as_deref() {
+        Some(source) if source == Source::Rehearsal.name() => return Source::Rehearsal,
+        Some(_) => return Source::CondaForge,
+        None => {}
+    }
+    let locked = cx.resolve(&cx.options.workspace).join("pixi.lock").is_file();
+    if !locked && Rehearsal::new(cx).base().is_file() { Source::Rehearsal } else { Source::CondaForge }
 }
 
 fn probe(cx: &Context, programs: &Programs<'_>) -> Result<Source> {

@@ -109,6 +109,14 @@ impl Record {
         self.read_stamp()?.split_once('\n').map(|(_, note)| note.to_owned())
     }
 
+    /// The files and directories among the inputs.
+    pub fn input_paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.inputs.iter().filter_map(|input| match input {
+            Input::Value(_) => None,
+            Input::Content(path) | Input::Optional(path) | Input::File(path) | Input::Tree(path) => Some(path.clone()),
+        })
+    }
+
     fn read_stamp(&self) -> Option<String> {
         fs::read_to_string(&self.stamp).ok()
     }

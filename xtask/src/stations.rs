@@ -1,10 +1,17 @@
 //! The lesson's path: what is done in which order, who does it, and where the lesson speaks of it.
 
-use anyhow::Result;
-use clap::builder::TypedValueParser;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 
-use crate::command_line::CommandLine;
+use anyhow::{Context as _, Result};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgMatches, Command};
+
 use crate::engine::Format;
+use crate::git::{Git, Kind};
+use crate::lesson;
+use crate::options;
+use crate::pins;
 use crate::session::Session;
 use crate::stamp::State;
 use crate::step::{Reference, Step, Task};
@@ -37,6 +44,9 @@ const BY_APPTAINER: &str = "Building Apptainer containers with Pixi environments
 const AUTOMATION: &str = "Automation with GitHub Actions workflows";
 const VERSION_CONTROL: &str = "Version Control";
 const DEPLOYING: &str = "Deploying Pixi environments";
+
+/// The files that `pixi init` writes.
+const START: [&str; 3] = ["pixi.toml", ".gitignore", ".gitattributes"];
 
 /// The path, in the lesson's order.
 pub const STATIONS: &[Station] = &[
@@ -116,15 +126,20 @@ impl Station {
 
     /// How far it is, and what is typed next to get on with it; none where it has no work in this session.
     pub fn state(&self, session: &Session<'_>) -> Result<Option<(State, String)>> {
+        let typed = |name: &str| session.cx.options.typed(name, session.is_rehearsal());
         if let By::Hand(state) = self.by {
-            return state(session).map(|state| Some((state, self.command())));
+            let command = match self.command() {
+                told if self.is_told() => told,
+                command => typed(command.trim_start_matches("cargo xtask ")),
+            };
+            return state(session).map(|state| Some((state, command)));
         }
         let work = self.work(session)?;
         let mut last = None;
         for Work { step, task } in &work {
             let state = step.state(session, task)?;
             let is_settled = !state.is_outstanding();
-            last = Some((state, format!("cargo xtask {}", task.title)));
+            last = Some((state, typed(&task.title)));
             if !is_settled {
                 break;
             }
@@ -136,14 +151,21 @@ impl Station {
     pub fn command(&self) -> String {
         match self.name {
             "start" => "cargo xtask reset start".to_owned(),
-            // What is done by hand is told, not done.
-            "push" | "submit" => format!("cargo xtask explain {}", self.name),
+            name if self.is_told() => format!("cargo xtask explain {name}"),
             name => format!("cargo xtask {name}"),
         }
     }
 
+    /// Whether it is told how to do it by hand, and not done.
+    fn is_told(&self) -> bool {
+        ["push", "submit"].contains(&self.name)
+    }
+
     /// The learner's files that belong to it, as the lesson has them.
     pub fn references(&self, session: &Session<'_>) -> Result<Vec<Reference>> {
+        if self.is_start() {
+            return start(session);
+        }
         let mut references = Vec::new();
         if let By::Steps(steps) = self.by {
             for (step, format) in steps {
@@ -151,6 +173,41 @@ impl Station {
             }
         }
         Ok(references)
+    }
+
+    /// The learner's files that belong to it and git is to hold, there or not.
+    pub fn files(&self, session: &Session<'_>) -> Result<Vec<PathBuf>> {
+        if self.is_start() {
+            return Ok(START.iter().map(|name| session.learner.directory().join(name)).collect());
+        }
+        let mut files = Vec::new();
+        if let By::Steps(steps) = self.by {
+            for (step, format) in steps {
+                files.extend(step.files(session, *format)?);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The format that it is about, where it is about one.
+    pub fn format(&self) -> Option<Format> {
+        let By::Steps(steps) = self.by else { return None };
+        steps.first().and_then(|(_, format)| *format)
+    }
+
+    /// Whether it is where the path begins.
+    pub fn is_start(&self) -> bool {
+        self.name == "start"
+    }
+
+    /// Its name as one word, which is what it is called where several words are not expected.
+    pub fn word(&self) -> String {
+        self.name.replace(' ', "-")
+    }
+
+    /// Whether the learner does it, not a step.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.by, By::Hand(_))
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -171,10 +228,92 @@ pub fn find(words: &str) -> Option<&'static Station> {
 
 /// Reads a station of one word, or of several in quotes or with dashes.
 pub fn parser() -> impl TypedValueParser<Value = &'static Station> {
-    clap::builder::NonEmptyStringValueParser::new().try_map(|name| {
-        let names = || STATIONS.iter().map(|station| station.name.replace(' ', "-")).collect::<Vec<_>>().join(", ");
-        find(&name).ok_or_else(|| format!("the steps are {}", names()))
-    })
+    StationParser
+}
+
+#[derive(Clone)]
+struct StationParser;
+
+impl TypedValueParser for StationParser {
+    type Value = &'static Station;
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, value: &OsStr) -> Result<&'static Station, clap::Error> {
+        let words = value.to_string_lossy();
+        find(&words).ok_or_else(|| unknown(&words))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(STATIONS.iter().map(|station| PossibleValue::new(station.word()))))
+    }
+}
+
+/// An argument STEP of several words, which shells complete as one.
+pub fn argument(also: &[&'static str]) -> Arg {
+    let step = Arg::new("step").value_name("STEP").num_args(1..=3).hide_possible_values(true);
+    step.value_parser(words_like(also.iter().copied()))
+}
+
+/// Takes any words; what shells complete are the names of stations and these.
+pub fn words_like(also: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = String> {
+    let mut names: Vec<String> = STATIONS.iter().map(Station::word).collect();
+    let others = also.into_iter().map(str::to_owned).filter(|name| !names.contains(name));
+    let others: Vec<String> = others.collect();
+    names.extend(others);
+    Words { words: StringValueParser::new(), names }
+}
+
+/// The words of the argument STEP, in one; none where nothing was typed.
+pub fn words(arguments: &ArgMatches) -> Option<String> {
+    let words = arguments.get_many::<String>("step")?;
+    Some(words.map(String::as_str).collect::<Vec<_>>().join(" "))
+}
+
+/// The station that the argument STEP names.
+pub fn typed(arguments: &ArgMatches) -> Result<Option<&'static Station>> {
+    let Some(words) = words(arguments) else { return Ok(None) };
+    find(&words).map(Some).ok_or_else(|| unknown(&words).into())
+}
+
+/// Wrong usage: there is no such step.
+pub fn unknown(words: &str) -> clap::Error {
+    wrong_usage(&format!("there is no step '{words}'"))
+}
+
+/// Wrong usage, with the steps that there are.
+pub fn wrong_usage(what: &str) -> clap::Error {
+    let names = STATIONS.iter().map(|station| station.name).collect::<Vec<_>>().join(", ");
+    options::wrong_usage(format_args!("{what}\n  hint: the steps are {names}"))
+}
+
+#[derive(Clone)]
+struct Words {
+    words: StringValueParser,
+    names: Vec<String>,
+}
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        self.words.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.names.iter().map(PossibleValue::new)))
+    }
+}
+
+/// What `pixi init` leaves. Of the exercise alone: what another workspace began with, nobody knows.
+fn start(session: &Session<'_>) -> Result<Vec<Reference>> {
+    if session.learner.name() != pins::WORKSPACE {
+        return Ok(Vec::new());
+    }
+    let reference = |name: &&str| {
+        let text = lesson::text(&format!("exercise/{name}"));
+        let text = text.with_context(|| format!("xtask was built without its lesson/exercise/{name}"))?;
+        Ok(Reference { path: session.learner.directory().join(name), text: text.to_owned() })
+    };
+    START.iter().map(reference).collect()
 }
 
 /// The exercise begins with a manifest.
@@ -184,40 +323,44 @@ fn started(session: &Session<'_>) -> Result<State> {
     Ok(if manifest.is_file() { State::Done } else { missing() })
 }
 
-/// What git says to a question, where it has an answer.
-fn git(session: &Session<'_>, words: &[&str]) -> Option<String> {
-    let answer = session.cx.look(&CommandLine::new("git").args(words.iter().copied())).ok()?;
-    (answer.code == 0).then(|| answer.stdout.trim_end().to_owned())
-}
-
-/// Everything of the workspace and the workflows is in git.
+/// Every file of the path that is there is in git, as it is now.
 fn committed(session: &Session<'_>) -> Result<State> {
-    let workspace = session.cx.typed(session.learner.directory());
-    // With `-z` names stand as they are, each ended by a zero; the state of a file is two letters before its name.
-    let words =
-        ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", &workspace, ".github/workflows"];
-    Ok(match git(session, &words) {
-        None => State::ToDo("this is no repository of git yet: `git init` makes it one".to_owned()),
-        Some(changes) if changes.is_empty() => State::Done,
-        Some(changes) => {
-            let mut names = changes.split_terminator('\0').filter_map(|entry| entry.get(3..));
-            let first = names.next().unwrap_or_default();
-            let more = names.count();
-            State::ToDo(if more == 0 {
-                format!("{first} is not committed")
-            } else {
-                format!("{first} and {more} more are not committed")
-            })
-        }
-    })
+    let git = match Git::find(session.cx)? {
+        Ok(git) => git,
+        Err(missing) => return Ok(State::ToDo(missing.to_string())),
+    };
+    let mut files = Vec::new();
+    for station in STATIONS {
+        files.extend(station.files(session)?);
+    }
+    let mut changes = match git.changes(&files) {
+        Ok(changes) => changes,
+        // A workspace outside of the repository, for one.
+        Err(error) => return Ok(State::ToDo(error.to_string().lines().next().unwrap_or_default().to_owned())),
+    };
+    // What is not there is to be made, which an earlier station says.
+    changes.retain(|change| change.kind != Kind::Removed);
+    let Some(first) = changes.first() else { return Ok(State::Done) };
+    let what = if first.kind == Kind::Ignored { "is ignored by git" } else { "is not committed" };
+    Ok(State::ToDo(match changes.len() - 1 {
+        0 => format!("{} {what}", first.path),
+        1 => format!("{} {what}, nor is 1 more", first.path),
+        more => format!("{} {what}, nor are {more} more", first.path),
+    }))
 }
 
-/// Everything that is committed is at the remote repository.
+/// Everything that is committed is at a remote repository.
 fn pushed(session: &Session<'_>) -> Result<State> {
-    Ok(match git(session, &["rev-list", "--count", "@{upstream}..HEAD"]).as_deref() {
-        Some("0") => State::Done,
-        Some(count) => State::ToDo(format!("commits that are not pushed: {count}")),
-        None => State::ToDo("the branch is not at a remote repository yet".to_owned()),
+    Ok(match Git::find(session.cx)? {
+        Err(missing) => State::ToDo(missing.to_string()),
+        Ok(git) if git.remote().is_none() => {
+            State::ToDo("there is no remote repository yet: `git remote add origin ADDRESS` names it".to_owned())
+        }
+        Ok(git) => match git.commits_to_push() {
+            Some(0) => State::Done,
+            Some(count) => State::ToDo(format!("commits that are not pushed: {count}")),
+            None => State::ToDo("nothing is committed yet".to_owned()),
+        },
     })
 }
 

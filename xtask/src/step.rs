@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::engine::Format;
 use crate::options::SourceChoice;
 use crate::session::Session;
+use crate::source::Source;
 use crate::stamp::{Input, Record, State};
 
 /// Where the help lists a command.
@@ -78,6 +79,11 @@ pub trait Step: Sync {
     /// The lesson's own command for it.
     fn lesson(&self) -> &'static str;
 
+    /// The lesson's own command for one format, where it takes one.
+    fn lesson_for(&self, _format: Option<Format>) -> &'static str {
+        self.lesson()
+    }
+
     /// A command line that shows its use.
     fn example(&self) -> &'static str;
 
@@ -113,6 +119,11 @@ pub trait Step: Sync {
     /// The learner's files that the step writes, as the lesson has them: of a format, where it takes one.
     fn references(&self, _session: &Session<'_>, _format: Option<Format>) -> Result<Vec<Reference>> {
         Ok(Vec::new())
+    }
+
+    /// The learner's files that the step writes and git is to hold, there or not: of a format, where it takes one.
+    fn files(&self, session: &Session<'_>, format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(self.references(session, format)?.into_iter().map(|reference| reference.path).collect())
     }
 
     /// The formats that are best made in one go with this one.
@@ -158,18 +169,30 @@ impl Task {
         mut inputs: Vec<Input>,
         outputs: Vec<PathBuf>,
     ) -> Self {
-        let (cx, name) = (session.cx, step.name());
+        let name = step.name();
         // Two workspaces of one name in different places share the places of their results.
         inputs.push(Input::Value(session.learner.directory().display().to_string()));
-        let (title, stamp) = match format {
-            Some(format) => {
-                (format!("{name} {}", format.name()), format!("{name}-{}-{}", format.name(), cx.options.environment))
-            }
-            None => (name.to_owned(), name.to_owned()),
-        };
-        let directory = cx.target().join("xtask").join(session.source.name()).join(session.workspace.name());
-        Self { title, format, record: Record { stamp: directory.join(stamp), inputs, outputs } }
+        let title = format.map_or(name.to_owned(), |format| format!("{name} {}", format.name()));
+        Self { title, format, record: Record { stamp: stamp(session, session.source, step, format), inputs, outputs } }
     }
+
+    /// The same where the environment makes no difference, so that what is done is done for all of them.
+    pub fn of_all_environments(mut self) -> Self {
+        self.record.stamp.set_file_name(self.title.replace(' ', "-"));
+        self
+    }
+}
+
+/// Where it is noted that a step was done.
+pub fn stamp(session: &Session<'_>, source: Source, step: &dyn Step, format: Option<Format>) -> PathBuf {
+    let (name, environment) = (step.name(), &session.cx.options.environment);
+    let file = format.map_or(name.to_owned(), |format| format!("{name}-{}-{environment}", format.name()));
+    stamps(session, source).join(file)
+}
+
+/// Where the stamps of a workspace lie, apart for each source.
+pub fn stamps(session: &Session<'_>, source: Source) -> PathBuf {
+    session.cx.target().join("xtask").join(source.name()).join(session.workspace.name())
 }
 
 /// How far a step is whose files must be as the lesson has them.

@@ -1,40 +1,131 @@
 //! The only module that prints. Results go to stdout; what is said about the work goes to stderr.
 
+use std::cell::RefCell;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::mem;
 use std::time::Duration;
 
 use crate::command_line::CommandLine;
 use crate::options::Options;
 
 /// How much is said, and whether in colour.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ui {
     colour: bool,
+    /// The same of what is printed to stdout.
     colour_of_results: bool,
     quiet: bool,
     verbose: bool,
     dry_run: bool,
+    /// Of a plan: what would be typed, one line each. Nothing is printed then.
+    record: Option<RefCell<Vec<String>>>,
 }
 
+/// How a part of a result looks on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As it is.
+    Plain,
+    /// What stands above others.
+    Head,
+    /// Where something is.
+    Place,
+    /// What was there.
+    Old,
+    /// What is there instead.
+    New,
+    /// A word about it.
+    Hint,
+}
+
+impl Look {
+    fn style(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => BOLD,
+            Self::Place => "\x1b[36m",
+            Self::Old => "\x1b[31m",
+            Self::New => "\x1b[32m",
+            Self::Hint => YELLOW,
+        }
+    }
+}
+
+/// How wide the words are that stand before what is said.
+const LABEL: usize = 10;
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+
+/// How something stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is there and works.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It is not there, and something else does its work.
+    Missing,
+    /// A trap.
+    Trap,
+    /// It cannot work.
+    Fails,
+}
+
+impl Mark {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+            Self::Trap => "trap",
+            Self::Fails => "fails",
+        }
+    }
+}
 
 impl Ui {
     /// Looks depend on the options, on what stdout and stderr are, and on NO_COLOR, CLICOLOR and CI.
     pub fn new(options: &Options) -> Self {
-        let colour = !options.plain && colour_allowed(&io::stderr());
-        let colour_of_results = !options.plain && colour_allowed(&io::stdout());
-        Self { colour, colour_of_results, quiet: options.quiet, verbose: options.verbose, dry_run: options.dry_run }
+        Self {
+            colour: !options.plain && colour_allowed(&io::stderr()),
+            colour_of_results: !options.plain && colour_allowed(&io::stdout()),
+            quiet: options.quiet,
+            verbose: options.verbose,
+            dry_run: options.dry_run,
+            record: None,
+        }
+    }
+
+    /// Prints nothing, and records what a dry run would print.
+    pub fn recording() -> Self {
+        Self { quiet: true, dry_run: true, record: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// What was recorded since the last look.
+    pub fn recorded(&self) -> Vec<String> {
+        self.record.as_ref().map(|record| mem::take(&mut *record.borrow_mut())).unwrap_or_default()
     }
 
     /// Begins a step.
     pub fn header(&self, place: &str, title: &str) {
         if !self.quiet && !self.dry_run {
             stderr(format_args!("\n{} {}", self.paint(DIM, place), self.paint(BOLD, title)));
+        }
+    }
+
+    /// Says something about the work, with a word in front of it; long lines are folded where a terminal shows them.
+    pub fn labelled(&self, label: &str, text: &str) {
+        let room = terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0));
+        let room = room.map_or(usize::MAX, |width| width.saturating_sub(LABEL + 1).max(20));
+        for (index, line) in folded(text, room).iter().enumerate() {
+            let label = format!("  {:1$}", if index == 0 { label } else { "" }, LABEL - 2);
+            self.note(format_args!("{}{line}", self.paint(DIM, &label)));
         }
     }
 
@@ -54,13 +145,15 @@ impl Ui {
 
     /// Says something that must not be overlooked, even with `--quiet`.
     pub fn announce(&self, text: impl fmt::Display) {
-        stderr(format_args!("{}", self.paint(YELLOW, &text.to_string())));
+        if self.record.is_none() {
+            stderr(format_args!("{}", self.paint(YELLOW, &text.to_string())));
+        }
     }
 
     /// Shows a command before it runs; of a dry run it is the result.
     pub fn command(&self, line: &CommandLine) {
         if self.dry_run {
-            stdout(format_args!("{line}"));
+            self.result(line);
         } else if !self.quiet {
             stderr(format_args!("{} {line}", self.paint(DIM, "$")));
         }
@@ -68,7 +161,7 @@ impl Ui {
 
     /// What a dry run would do without a command, as a comment between its commands.
     pub fn would(&self, text: impl fmt::Display) {
-        stdout(format_args!("# {text}"));
+        self.result(format_args!("# {text}"));
     }
 
     /// Explains the command that follows, also in a dry run.
@@ -78,7 +171,54 @@ impl Ui {
 
     /// Prints a result.
     pub fn result(&self, text: impl fmt::Display) {
-        stdout(format_args!("{text}"));
+        match &self.record {
+            Some(record) => record.borrow_mut().push(text.to_string()),
+            None => stdout(format_args!("{text}")),
+        }
+    }
+
+    /// Asks; the answer is typed behind it.
+    pub fn prompt(&self, question: &str) {
+        let _ = write!(io::stderr(), "{} ", self.paint(BOLD, question));
+        let _ = io::stderr().flush();
+    }
+
+    /// Whether a result fits into the width of the terminal, where there is one.
+    pub fn fits(&self, text: &str) -> bool {
+        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+        width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width))
+    }
+
+    /// Whether somebody who reads what is said about the work can answer.
+    pub fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// A heading of a result.
+    pub fn title(&self, text: &str) -> String {
+        if self.colour_of_results { format!("{BOLD}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// A mark in a result, as wide as every other.
+    pub fn mark(&self, mark: Mark) -> String {
+        let word = format!("{:7}", mark.name());
+        let style = match mark {
+            Mark::Ok => GREEN,
+            Mark::Note | Mark::Missing => DIM,
+            Mark::Trap => YELLOW,
+            Mark::Fails => RED,
+        };
+        if self.colour_of_results { format!("{style}{word}\x1b[0m") } else { word }
+    }
+
+    /// Prints a line of a result that has looks.
+    pub fn painted(&self, look: Look, text: &str) {
+        let style = look.style();
+        if self.colour_of_results && !style.is_empty() {
+            stdout(format_args!("{style}{text}\x1b[0m"));
+        } else {
+            stdout(format_args!("{text}"));
+        }
     }
 
     /// Prints a text as a result: as it is, or in colour with its headings bold and its code dim.
@@ -102,6 +242,16 @@ pub fn error(error: &anyhow::Error) {
     stderr(format_args!("{label} {error:#}"));
 }
 
+/// Prints that Ctrl-C was heard, and what that means.
+pub fn interrupted(farewell: &str) {
+    stderr(format_args!("Interrupted: {farewell}."));
+}
+
+/// Ends a line that a question began.
+pub fn end_line() {
+    stderr(format_args!(""));
+}
+
 fn colour_allowed(stream: &impl IsTerminal) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = set("NO_COLOR") || set("CI") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
@@ -116,6 +266,22 @@ fn styled(text: &str) -> String {
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A text in lines of at most `room` characters, broken at blanks.
+fn folded(text: &str, room: usize) -> Vec<String> {
+    if text.chars().count() <= room {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = word.to_owned(),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => *line = format!("{line} {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A table with aligned columns; the last ones of each row may be empty.

@@ -85,6 +85,18 @@ fn a_build_that_fails_ends_it_with_what_it_said() {
 }
 
 #[test]
+fn what_was_measured_is_kept_when_what_follows_fails() {
+    let repository = Repository::new("bench-kept").with_tool("podman");
+    // Podman builds and loads what it is told, but starts nothing.
+    let podman = "#!/bin/sh\n[ \"$1\" != run ] || { echo no such image >&2; exit 125; }\n";
+    repository.write("tools/podman", podman);
+    let run = repository.xtask(&["bench", "--runs", "1"]);
+    run.ends(1);
+    assert!(run.stderr().contains("measure starts: `podman run` ended with exit code 125"), "{}", run.stderr());
+    assert!(repository.read("target/bench/bench.md").contains("\n| podman build | "));
+}
+
+#[test]
 fn what_makes_no_sense_is_wrong_usage() {
     let repository = Repository::new("bench-usage");
     for arguments in [["--engines", "docker,rocket"], ["--runs", "0"], ["--scale", "0.1"]] {

@@ -123,7 +123,7 @@ fn git_tells_what_is_committed_and_pushed() {
     assert_eq!(states()[0], "to do cuda-exercise/pixi.toml is not committed");
     git(&["add", "cuda-exercise"]);
     git(&["commit", "--quiet", "--message", "start"]);
-    assert_eq!(states(), ["done", "to do the branch is not at a remote repository yet"]);
+    assert_eq!(states(), ["done", "to do there is no remote repository yet: `git remote add origin ADDRESS` names it"]);
     git(&["init", "--quiet", "--bare", "remote"]);
     git(&["remote", "add", "origin", "remote"]);
     git(&["push", "--quiet", "--set-upstream", "origin", "HEAD"]);
@@ -134,8 +134,9 @@ fn git_tells_what_is_committed_and_pushed() {
     git(&["commit", "--quiet", "--message", "workflow"]);
     assert_eq!(states(), ["done", "to do commits that are not pushed: 1"]);
     repository.write("cuda-exercise/a file", "");
-    repository.write("cuda-exercise/ü", "");
-    assert_eq!(states()[0], "to do cuda-exercise/a file and 1 more are not committed");
+    assert_eq!(states()[0], "done", "what is no file of the path is the learner's own to commit, or not");
+    repository.xtask(&["recipe", "docker"]).ends(0);
+    assert_eq!(states()[0], "to do cuda-exercise/.dockerignore is not committed, nor is 1 more");
 }
 
 #[test]
@@ -148,4 +149,20 @@ fn an_image_counts_whichever_engine_made_it_unless_one_is_asked_for() {
     let status = repository.xtask(&["status", "--engine", "docker"]).stdout();
     assert!(state(&status, "build docker").starts_with("stale "), "{status}");
     assert_eq!(repository.xtask(&["all"]).stdout(), "There is nothing to do: every step is done.\n");
+}
+
+#[test]
+fn without_a_network_the_steps_lead_through_a_rehearsal() {
+    let repository = Repository::new("status-rehearse-step-by-step");
+    repository.xtask(&["rehearse"]).ends(0);
+    let first = repository.xtask(&["fetch"]).ends(0).stderr();
+    assert!(first.contains("REHEARSAL"), "{first}");
+    for step in ["edit", "lock", "recipe docker", "build docker", "test docker", "run docker"] {
+        let status = repository.xtask(&["status"]).stdout();
+        let next = status.lines().last().unwrap();
+        assert_eq!(next, format!("Next: cargo xtask {step} --source rehearsal"), "{status}");
+        repository.xtask(&next["Next: cargo xtask ".len()..].split(' ').collect::<Vec<_>>()).ends(0);
+    }
+    let cpu = repository.xtask(&["status", "--env", "cpu", "--engine", "native"]).stdout();
+    assert!(cpu.ends_with("Next: cargo xtask build docker --env cpu --engine native --source rehearsal\n"), "{cpu}");
 }

@@ -8,12 +8,14 @@ use std::process::Command;
 /// The modules of xtask, lowest first: each may use those before it. A table of rows may be used by what stands behind
 /// it; rows of one table stand side by side.
 const RANKS: &[&[&str]] = &[
-    &["pins", "command_line", "json", "lesson", "traps"],
+    &["pins", "command_line", "json", "lesson"],
     &["options", "manifest_edit", "exercise"],
+    &["traps"],
     &["ui"],
+    &["interrupt"],
     &["context"],
-    &["stamp", "external"],
-    &["base", "plan", "rehearsal"],
+    &["stamp", "external", "git"],
+    &["base", "built", "bundle", "plan", "rehearsal"],
     &["source", "engine"],
     &["engines", "recipe"],
     &["session"],
@@ -32,7 +34,8 @@ const PIXI_IMAGE_RANKS: &[&[&str]] = &[
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],
     &["archive", "registry", "runner"],
-    &["build", "install"],
+    &["build", "bundle", "inspect", "install"],
+    &["bars"],
     &["commands"],
     &["main", "lib"],
 ];

@@ -119,6 +119,8 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     let circumstances = Circumstances { title: environment.title.clone(), runs, machine: cx.machine(), load };
     let mut bench = Bench { cx, programs: &programs, tools, facts };
     bench.rounds(&environment, runs).context("measure builds")?;
+    // What comes now takes long, too: that it fails must not lose what was measured.
+    write(cx, &out, &bench.facts, &circumstances)?;
     let small = match &shape {
         None => environment,
         // Nothing in a made-up package runs.
@@ -127,7 +129,12 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     bench.compare_environments(&small).context("compare the images of cpu and gpu")?;
     bench.starts(&small, runs).context("measure starts")?;
     bench.forget(&small);
-    publish(cx, &out, &bench.facts, &circumstances)
+    write(cx, &out, &bench.facts, &circumstances)?;
+    if !cx.options.dry_run {
+        cx.ui.result(output::text(&bench.facts, &circumstances));
+        cx.ui.note(format_args!("\nWritten to {out}: bench.json, bench.md, bench.svg"));
+    }
+    Ok(())
 }
 
 /// Why a program cannot be measured here, in a line.
@@ -150,19 +157,13 @@ fn have_base(cx: &Context, programs: &Programs<'_>) -> Result<()> {
     cx.read(&line.option("--out", cx.typed(&rehearsal.base_with_pixi()))).map(|_| ())
 }
 
-fn publish(cx: &Context, out: &str, facts: &Facts, circumstances: &Circumstances) -> Result<()> {
-    let file = |name: &str| cx.resolve(format!("{out}/{name}"));
-    if cx.options.dry_run {
-        ["bench.json", "bench.md", "bench.svg"].iter().try_for_each(|name| cx.publish(&file(name), b""))?;
-        return Ok(());
-    }
-    if facts.runs.is_empty() {
+/// Writes all that was measured so far.
+fn write(cx: &Context, out: &str, facts: &Facts, circumstances: &Circumstances) -> Result<()> {
+    if facts.runs.is_empty() && !cx.options.dry_run {
         bail!("nothing was measured\n  hint: --engines names what to measure, and it must work here");
     }
+    let file = |name: &str| cx.resolve(format!("{out}/{name}"));
     cx.publish(&file("bench.json"), format!("{}\n", output::json(facts, circumstances)).as_bytes())?;
     cx.publish(&file("bench.md"), output::markdown(facts, circumstances).as_bytes())?;
-    cx.publish(&file("bench.svg"), output::plot(facts, circumstances).as_bytes())?;
-    cx.ui.result(output::text(facts, circumstances));
-    cx.ui.note(format_args!("\nWritten to {out}: bench.json, bench.md, bench.svg"));
-    Ok(())
+    cx.publish(&file("bench.svg"), output::plot(facts, circumstances).as_bytes())
 }

@@ -1,11 +1,11 @@
 //! `explain`: the lesson's path as a map, and a text for each station and topic, one file of `lesson/explain/` each.
 
 use anyhow::{Result, bail};
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
 use crate::lesson;
+use crate::options::wrong_usage;
 use crate::stations::{self, STATIONS, Station};
 
 #[cfg(test)]
@@ -20,21 +20,18 @@ const QUESTION: &str = "## A question";
 
 /// Adds the words and what is shown of the text.
 pub fn arguments(command: Command) -> Command {
-    let words = Arg::new("words").value_name("STEP").num_args(0..);
-    let answer = Arg::new("answer").long("answer").action(ArgAction::SetTrue).requires("words");
+    let answer = Arg::new("answer").long("answer").action(ArgAction::SetTrue).requires("step");
     command
-        .arg(words.help("Step, topic, file or trap; none prints the map of all"))
+        .arg(stations::argument(&topics()).help("Step, topic, file or trap; none prints the map of all"))
         .arg(answer.help("Print the step's question and the answer to it"))
 }
 
 /// Prints a text; the map where nothing is asked for.
 pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
-    let words: Vec<_> = arguments.get_many::<String>("words").into_iter().flatten().map(String::as_str).collect();
-    if words.is_empty() {
+    let Some(words) = stations::words(arguments) else {
         cx.ui.page(&map());
         return Ok(());
-    }
-    let words = words.join(" ");
+    };
     let Some(page) = Page::find(&words) else { return Err(unknown(&words)) };
     if !arguments.get_flag("answer") {
         cx.ui.page(&page.folded());
@@ -45,6 +42,13 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     };
     cx.ui.page(&answered);
     Ok(())
+}
+
+/// Prints the text of a station.
+pub fn show(cx: &Context, station: &Station) {
+    if let Some(page) = Page::of(station) {
+        cx.ui.page(&page.folded());
+    }
 }
 
 /// A text of `lesson/explain/`, or one trap of it.
@@ -68,7 +72,7 @@ impl Page {
     }
 
     fn of(station: &Station) -> Option<Self> {
-        Self::read(&file(station))
+        Self::read(&station.word())
     }
 
     fn read(name: &str) -> Option<Self> {
@@ -107,14 +111,9 @@ impl Page {
     }
 }
 
-/// The name of a station's file, without its extension.
-fn file(station: &Station) -> String {
-    station.name.replace(' ', "-")
-}
-
 /// The texts that belong to no station.
 fn topics() -> Vec<&'static str> {
-    let is_station = |name: &&str| STATIONS.iter().any(|station| file(station) == **name);
+    let is_station = |name: &&str| STATIONS.iter().any(|station| station.word() == **name);
     lesson::names(FOLDER).into_iter().filter(|name| !is_station(name)).collect()
 }
 
@@ -175,5 +174,5 @@ fn unknown(words: &str) -> anyhow::Error {
     } else {
         format!("`{words}` is done for each format: say {}", of_both.join(" or "))
     };
-    clap::Error::raw(ErrorKind::InvalidValue, message + "\n").into()
+    wrong_usage(message).into()
 }

@@ -1,14 +1,25 @@
-//! The commands that go over all steps and know none by name.
+//! The commands that go over all steps and know none by name, and the command line of which they are part.
 
 use anyhow::Result;
-use clap::{ArgMatches, Command};
+use clap::builder::PossibleValuesParser;
+use clap::{ArgMatches, Args, Command};
 
 use crate::context::Context;
+use crate::engines;
+use crate::options::Options;
 use crate::step::Group;
+use crate::steps::{self, STEPS};
 
 mod all;
 mod bench;
+mod bundle;
+mod commit;
+mod completions;
+mod diff;
+mod doctor;
 mod explain;
+mod report;
+mod reset;
 mod status;
 mod tags;
 
@@ -35,8 +46,8 @@ pub const COMMANDS: &[Generic] = &[
         group: Group::Whole,
         about: "Do every step that is not done yet, and sum up",
         example: "cargo xtask all --env cpu",
-        arguments: none,
-        run: |cx, _| all::run(cx),
+        arguments: all::arguments,
+        run: all::run,
     },
     Generic {
         name: "status",
@@ -47,12 +58,68 @@ pub const COMMANDS: &[Generic] = &[
         run: status::run,
     },
     Generic {
+        name: "doctor",
+        group: Group::Helpers,
+        about: "Show what this machine has, and the traps that lie in wait",
+        example: "cargo xtask doctor --offline",
+        arguments: doctor::arguments,
+        run: doctor::run,
+    },
+    Generic {
         name: "explain",
         group: Group::Helpers,
         about: "Explain a step, a trap or a topic; alone, print the map",
         example: "cargo xtask explain build docker",
         arguments: explain::arguments,
         run: explain::run,
+    },
+    Generic {
+        name: "diff",
+        group: Group::Helpers,
+        about: "Show how your files differ from the lesson's",
+        example: "cargo xtask diff recipe docker",
+        arguments: diff::arguments,
+        run: diff::run,
+    },
+    Generic {
+        name: "reset",
+        group: Group::Helpers,
+        about: "Bring a step's files back to the lesson's; yours are kept",
+        example: "cargo xtask reset start",
+        arguments: reset::arguments,
+        run: reset::run,
+    },
+    Generic {
+        name: "commit",
+        group: Group::Helpers,
+        about: "Show the git commands for a step's files; --yes runs them",
+        example: "cargo xtask commit docker",
+        arguments: commit::arguments,
+        run: commit::run,
+    },
+    Generic {
+        name: "completions",
+        group: Group::Helpers,
+        about: "Print what lets your shell complete `cargo xtask`",
+        example: "source <(cargo xtask completions bash)",
+        arguments: completions::arguments,
+        run: completions::run,
+    },
+    Generic {
+        name: "report",
+        group: Group::Beyond,
+        about: "Write a page for the browser about all that was built",
+        example: "cargo xtask report --env cpu",
+        arguments: report::arguments,
+        run: report::run,
+    },
+    Generic {
+        name: "bundle",
+        group: Group::Helpers,
+        about: "Put all that a class needs into one file, for --bundle",
+        example: "cargo xtask bundle --out class.tar",
+        arguments: bundle::arguments,
+        run: bundle::run,
     },
     Generic {
         name: "tags",
@@ -72,6 +139,20 @@ pub const COMMANDS: &[Generic] = &[
     },
 ];
 
-fn none(command: Command) -> Command {
-    command
+/// The whole command line, made from the tables of steps and commands.
+pub fn command() -> Command {
+    let root = Options::augment_args(Command::new("cargo xtask"))
+        .mut_arg("engine", |arg| arg.value_parser(PossibleValuesParser::new(engines::names())))
+        .bin_name("cargo xtask")
+        .long_about(None)
+        .about("The lesson \"Deploying Pixi environments\", step by step: from pixi.toml to tested container images")
+        .after_help("Begin with `cargo xtask all`. Paths are relative to the repository's root, where every printed command can be typed.")
+        .max_term_width(110)
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    let generic = COMMANDS.iter().map(|command| {
+        let example = format!("Example:\n  {}", command.example);
+        (command.arguments)(Command::new(command.name)).about(command.about).after_help(example)
+    });
+    root.subcommands(generic).subcommands(STEPS.iter().map(|step| steps::command(*step)))
 }

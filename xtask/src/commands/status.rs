@@ -4,8 +4,10 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::context::Context;
+use crate::exercise::Workspace;
 use crate::json::Json;
 use crate::options::SourceChoice;
+use crate::rehearsal::Rehearsal;
 use crate::session::Session;
 use crate::stamp::State;
 use crate::stations::STATIONS;
@@ -24,14 +26,9 @@ struct Line {
     command: String,
 }
 
-/// Prints one line for each station and what to type next. It asks nothing of the network: `auto` shows the source of the
-/// images that are there, else the learner's own files.
+/// Prints one line for each station and what to type next. It asks nothing of the network: `auto` shows what was worked on.
 pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
-    let choice = match cx.options.source {
-        SourceChoice::Auto => steps::source_of_images(cx)?,
-        choice => choice,
-    };
-    let session = Session::new(cx, choice)?;
+    let session = Session::new(cx, source(cx)?)?;
     let mut lines = Vec::new();
     for station in STATIONS {
         if let Some((state, command)) = station.state(&session)? {
@@ -53,6 +50,20 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
         None => cx.ui.result("\nEvery step is done."),
     }
     Ok(())
+}
+
+/// The source of the images that are there; before there are any, a rehearsal where one was begun and nothing was locked
+/// besides, else the learner's own files.
+fn source(cx: &Context) -> Result<SourceChoice> {
+    let choice = steps::source_of_images(cx)?;
+    let own = Workspace::new(cx.resolve(&cx.options.workspace))?;
+    let is_rehearsed = own.copied_to(Rehearsal::new(cx).directory()).directory().is_dir();
+    let is_undecided = cx.options.source == SourceChoice::Auto && choice == SourceChoice::CondaForge;
+    Ok(if is_undecided && is_rehearsed && !own.lock().is_file() && !steps::has_images(cx, &own) {
+        SourceChoice::Rehearsal
+    } else {
+        choice
+    })
 }
 
 fn json(session: &Session<'_>, lines: &[Line], next: Option<String>) -> Json {

@@ -16,7 +16,8 @@ pub fn arguments(command: Command) -> Command {
 
 /// Prints one tag a line, as the lock says them: it must be there. Nothing is asked of the network.
 pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
-    let choice = if cx.options.source == SourceChoice::Auto { SourceChoice::CondaForge } else { cx.options.source };
+    let is_open = cx.options.source == SourceChoice::Auto && cx.options.bundle.is_none();
+    let choice = if is_open { SourceChoice::CondaForge } else { cx.options.source };
     let session = Session::new(cx, choice)?;
     session.require(&session.workspace.lock(), "lock")?;
     if let Some(format) = arguments.get_one::<Format>("format") {

@@ -55,7 +55,7 @@ impl Context {
         }
         let (cpu, machine) = (cpu_of_children(), cpu_of_machine());
         let clock = Instant::now();
-        let mut command = self.command(line);
+        let mut command = self.command(line)?;
         let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let process = started.map_err(|error| cannot_start(line, &error))?;
         let (pid, ended) = (process.id(), AtomicBool::new(false));
@@ -67,6 +67,7 @@ impl Context {
             (output, elapsed, watcher.join().unwrap_or_default())
         });
         let output = output.map_err(|error| cannot_start(line, &error))?;
+        self.interrupts.check()?;
         let since = |before: Option<Duration>, now: Option<Duration>| Some(now?.saturating_sub(before?));
         let usage = Usage {
             elapsed,
@@ -112,7 +113,7 @@ impl Context {
         if self.options.dry_run {
             return Ok(None);
         }
-        let mut command = self.command(line);
+        let mut command = self.command(line)?;
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = started.map_err(|error| cannot_start(line, &error))?;
         Ok(Some(Server { process, stdin: None, address: String::new() }))

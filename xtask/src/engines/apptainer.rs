@@ -1,5 +1,7 @@
 //! Apptainer and SingularityCE: the lesson's definition file, built, checked and run by its own tools.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 
 use crate::command_line::CommandLine;
@@ -7,6 +9,7 @@ use crate::context::Context;
 use crate::engine::{Artifact, BuildRequest, Desk, Engine, Format, Image, Target, TestRequest};
 use crate::engines::checks::{self, last_line};
 use crate::engines::gpu::Gpu;
+use crate::engines::namespaces::{self, Forbidden};
 use crate::plan::Plan;
 
 /// A program in the manner of `apptainer`.
@@ -22,9 +25,9 @@ pub const APPTAINER: Sif = Sif { name: "apptainer", prefix: "APPTAINER" };
 pub const SINGULARITY: Sif = Sif { name: "singularity", prefix: "SINGULARITY" };
 
 /// How much more room than the packages' archives a build takes while it works: the unpacked tree and the image.
-const UNPACKED_RATIO: u64 = 5;
+pub const UNPACKED_RATIO: u64 = 5;
 /// What the base image takes of it.
-const BASE_BYTES: u64 = 128 << 20;
+pub const BASE_BYTES: u64 = 128 << 20;
 
 impl Engine for Sif {
     fn name(&self) -> &'static str {
@@ -39,7 +42,7 @@ impl Engine for Sif {
         if !cx.on_path(self.name) {
             return Err("it is not installed".to_owned());
         }
-        let version = cx.look(&self.command(["--version"])).map_err(|error| error.to_string())?;
+        let version = cx.glance(&self.command(["--version"])).map_err(|error| error.to_string())?;
         if version.code != 0 {
             return Err(format!("it does not work ({})", last_line(&version)));
         }
@@ -149,8 +152,7 @@ impl Sif {
         if cx.options.dry_run {
             return Ok(());
         }
-        let variable = format!("{}_TMPDIR", self.prefix);
-        let place = cx.env(&variable).or_else(|| cx.env("TMPDIR")).unwrap_or_else(|| "/tmp".into());
+        let (variable, place) = temporary(cx, self.prefix);
         let Some(plan) = Plan::read(cx, desk.programs, &request.lock, &request.environment)? else { return Ok(()) };
         let needed = plan.download_bytes.saturating_mul(UNPACKED_RATIO).saturating_add(BASE_BYTES);
         let df = cx.look(&CommandLine::new("df").args(["-P", "-k"]).arg(place.display().to_string()));
@@ -168,27 +170,29 @@ impl Sif {
 }
 
 /// The fourth column of what `df -P -k` prints below its head (POSIX), in bytes.
-fn free_bytes(listing: &str) -> Option<u64> {
+pub fn free_bytes(listing: &str) -> Option<u64> {
     let kibibytes: u64 = listing.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
+/// Where temporary files go, and the variable that says so. `prefix`: what the program's variables begin with.
+pub fn temporary(cx: &Context, prefix: &str) -> (String, PathBuf) {
+    let variable = format!("{prefix}_TMPDIR");
+    let place = cx.env(&variable).or_else(|| cx.env("TMPDIR")).unwrap_or_else(|| "/tmp".into());
+    (variable, place)
+}
+
 /// Without root, and without Apptainer's own setuid helper, everything rests on user namespaces.
 fn forbidden_namespaces(cx: &Context) -> Result<(), String> {
-    if !cx.on_path("unshare") || cx.look(&CommandLine::new("id").arg("-u")).is_ok_and(|id| id.stdout.trim() == "0") {
-        return Ok(());
-    }
     let helper = ["/usr/libexec/apptainer/bin/starter-suid", "/usr/lib/x86_64-linux-gnu/apptainer/bin/starter-suid"];
-    if helper.iter().any(|path| cx.resolve(path).exists()) {
+    if namespaces::is_root(cx) || helper.iter().any(|path| cx.resolve(path).exists()) {
         return Ok(());
     }
-    match cx.look(&CommandLine::new("unshare").args(["--user", "--map-root-user", "true"])) {
-        Ok(tried) if tried.code != 0 => Err(format!(
-            "user namespaces are forbidden here ({})\n  hint: ask for `sysctl user.max_user_namespaces=15000`, on Ubuntu \
-             for `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or for the package apptainer-suid",
-            last_line(&tried)
+    match namespaces::forbidden(cx) {
+        Some(Forbidden { why, mend }) => Err(format!(
+            "user namespaces are forbidden here ({why})\n  hint: {mend}, or ask for the package apptainer-suid"
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

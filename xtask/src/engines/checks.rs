@@ -81,7 +81,7 @@ fn missing(packages: &[Package], records: &str, distributions: &str) -> Vec<Stri
     let records: BTreeSet<&str> = records.lines().filter_map(|name| name.strip_suffix(".json")).collect();
     let found = distributions.lines().filter_map(|line| line.rsplit_once(' '));
     let found: BTreeSet<_> = found.map(|(name, version)| (normalized(name), plain_version(version))).collect();
-    let identity = |Package { name, version, build, from_pypi }: &Package| match from_pypi {
+    let identity = |Package { name, version, build, from_pypi, .. }: &Package| match from_pypi {
         true => (!found.contains(&(normalized(name), plain_version(version)))).then(|| format!("{name} {version}")),
         false => Some(format!("{name}-{version}-{build}")).filter(|identity| !records.contains(identity.as_str())),
     };
@@ -139,6 +139,8 @@ mod tests {
             version: version.to_owned(),
             build: if from_pypi { "-" } else { "h0_0" }.to_owned(),
             from_pypi,
+            bytes: None,
+            layer: "1".to_owned(),
         };
         let packages = [
             package("python", "3.13.5", false),

@@ -218,7 +218,7 @@ impl Oci {
 
 fn probe_docker(cx: &Context) -> Result<String, String> {
     let asked = |words: &[&str]| {
-        let output = cx.look(&CommandLine::new("docker").args(words.iter().copied()));
+        let output = cx.glance(&CommandLine::new("docker").args(words.iter().copied()));
         output.map_err(|error| error.to_string())
     };
     let version = asked(&["version", "--format", "{{.Server.Version}}"])?;
@@ -238,7 +238,7 @@ fn probe_docker(cx: &Context) -> Result<String, String> {
 }
 
 fn probe_podman(cx: &Context) -> Result<String, String> {
-    let info = cx.look(&CommandLine::new("podman").args(["info", "--format", "{{.Version.Version}}"]));
+    let info = cx.glance(&CommandLine::new("podman").args(["info", "--format", "{{.Version.Version}}"]));
     let info = info.map_err(|error| error.to_string())?;
     match info.code {
         0 => Ok(info.stdout.trim().to_owned()),

@@ -16,12 +16,25 @@ pub struct Gpu<'a> {
 impl<'a> Gpu<'a> {
     /// Looks into the device tree; none where there is no NVIDIA device, which one line says.
     pub fn find(cx: &'a Context) -> Option<Self> {
-        let root = cx.env(TREE).unwrap_or_else(|| PathBuf::from("/"));
-        if cx.names(&root.join("dev")).iter().any(|name| is_gpu(name)) {
-            return Some(Self { cx, root });
+        let gpu = Self::look(cx);
+        if gpu.is_none() {
+            cx.ui.aside("No NVIDIA device here: the command runs on the CPU.");
         }
-        cx.ui.aside("No NVIDIA device here: the command runs on the CPU.");
-        None
+        gpu
+    }
+
+    /// The same without a word.
+    pub fn look(cx: &'a Context) -> Option<Self> {
+        let root = tree(cx);
+        cx.names(&root.join("dev")).iter().any(|name| is_gpu(name)).then_some(Self { cx, root })
+    }
+
+    /// The version of the driver, where the kernel tells it.
+    pub fn driver(&self) -> Option<String> {
+        let text = self.cx.read_file(&self.root.join("proc/driver/nvidia/version")).ok()?;
+        let is_version =
+            |word: &&str| word.contains('.') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        text.lines().next()?.split_whitespace().find(is_version).map(str::to_owned)
     }
 
     /// Whether a description of the device by the Container Device Interface is there, which `nvidia-ctk cdi generate`
@@ -39,6 +52,11 @@ impl<'a> Gpu<'a> {
         let places = ["usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit"];
         places.iter().any(|place| programs.iter().any(|program| self.root.join(place).join(program).exists()))
     }
+}
+
+/// Where devices, `/proc` and `/etc` are.
+pub fn tree(cx: &Context) -> PathBuf {
+    cx.env(TREE).unwrap_or_else(|| PathBuf::from("/"))
 }
 
 /// `/dev/nvidia0` and so on; `/dev/dxg` is what Windows' Linux subsystem has in their place. A control device alone is

@@ -4,19 +4,20 @@ use anyhow::{Result, bail};
 
 use crate::context::Context;
 use crate::engine::{Engine, Format};
+use crate::options::AUTO;
 
 mod apptainer;
 mod checks;
 mod docker;
-mod gpu;
+pub mod gpu;
+pub mod namespaces;
 mod native;
+
+pub use apptainer::{BASE_BYTES, UNPACKED_RATIO, free_bytes, temporary};
 
 /// In the order in which `auto` tries them: the native one is last, as it always works.
 pub const ENGINES: &[&dyn Engine] =
     &[&docker::DOCKER, &docker::PODMAN, &apptainer::APPTAINER, &apptainer::SINGULARITY, &native::Native];
-
-/// The choice that is ours.
-pub const AUTO: &str = "auto";
 
 /// The engines that make a format.
 pub fn makers(format: Format) -> impl Iterator<Item = &'static dyn Engine> {
@@ -31,6 +32,16 @@ pub fn names() -> Vec<&'static str> {
 /// The engine that was asked for, or the first that works here, and why. `typed`: the format was asked for by name, so
 /// that an engine which does not make it is a mistake.
 pub fn pick(cx: &Context, format: Format, typed: bool) -> Result<(&'static dyn Engine, String)> {
+    pick_by(cx, format, typed, &|engine| engine.probe(cx))
+}
+
+/// The same where it is known already what the engines say of themselves.
+pub fn pick_by(
+    cx: &Context,
+    format: Format,
+    typed: bool,
+    probe: &dyn Fn(&'static dyn Engine) -> Result<String, String>,
+) -> Result<(&'static dyn Engine, String)> {
     let asked = cx.options.engine.as_str();
     let named = ENGINES.iter().find(|engine| engine.name() == asked);
     match named {
@@ -38,7 +49,7 @@ pub fn pick(cx: &Context, format: Format, typed: bool) -> Result<(&'static dyn E
             if cx.options.exact && !engine.follows_recipe() {
                 bail!("{asked} has no recipe of the lesson to follow\n  hint: --exact is for {}", lesson_names(format));
             }
-            return match engine.probe(cx) {
+            return match probe(*engine) {
                 Ok(reason) => Ok((*engine, reason)),
                 Err(reason) => bail!("{asked} cannot work here: {reason}"),
             };
@@ -58,7 +69,7 @@ pub fn pick(cx: &Context, format: Format, typed: bool) -> Result<(&'static dyn E
             reasons.push(format!("{}: it downloads while it builds", engine.name()));
             continue;
         }
-        match engine.probe(cx) {
+        match probe(engine) {
             Ok(reason) if reasons.is_empty() => return Ok((engine, reason)),
             // The first line says why; what to do about it is for those who ask for that engine.
             Ok(reason) => return Ok((engine, format!("{reason}. {}", first_lines(&reasons)))),

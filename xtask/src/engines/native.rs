@@ -54,6 +54,9 @@ impl Engine for Native {
         if request.offline {
             line = line.arg("--offline");
         }
+        if let Some(cache) = &request.cache {
+            line = line.option("--cache", cache);
+        }
         for target in &request.outputs {
             line = line.option(output_option(target.format), &target.path);
         }

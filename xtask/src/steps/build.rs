@@ -1,15 +1,26 @@
 //! `build`: the locked environment becomes an OCI archive and an Apptainer image.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::built;
 use crate::engine::{BuildRequest, Engine, Format, Image, Target};
-use crate::engines::{self, AUTO};
+use crate::engines;
 use crate::external::Program;
+use crate::options::AUTO;
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::stamp::{Input, State};
 use crate::step::{Formats, Row, Step, Task};
 use crate::steps::{lock, run};
+use crate::ui;
+
+/// A download that is announced, in bytes.
+const LARGE_DOWNLOAD: u64 = 1_000_000_000;
+/// The environment that does without CUDA.
+const CPU: &str = "cpu";
 
 /// The step.
 pub struct Build;
@@ -39,6 +50,13 @@ impl Step for Build {
         "docker build --file Dockerfile --tag <name:tag> .   and   apptainer build <name>.sif apptainer.def"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Apptainer) => "apptainer build <name>.sif apptainer.def",
+            _ => "docker build --file Dockerfile --tag <name:tag> .",
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask build docker --env cpu"
     }
@@ -60,6 +78,11 @@ impl Step for Build {
         state_by_any_engine(session, of, |format, engine| task(session, self, format, engine))
     }
 
+    /// The base image's digest: images are never in git.
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.base_lock()])
+    }
+
     /// What one engine makes, it makes in one go.
     fn companions(&self, session: &Session<'_>, format: Format) -> Result<Vec<Format>> {
         let engine = session.engine(format)?.name();
@@ -77,6 +100,9 @@ impl Step for Build {
         session.require(&session.workspace.manifest(), "edit")?;
         session.require(&session.workspace.lock(), "lock")?;
         session.require(&session.workspace.app(), "fetch")?;
+        if let Some(bundle) = &session.bundle {
+            bundle.require(&session.cx.options.environment)?;
+        }
         // What one engine makes, it makes in one go.
         let mut jobs: Vec<(&dyn Engine, Vec<&Task>)> = Vec::new();
         for task in tasks {
@@ -153,6 +179,31 @@ pub fn image(session: &Session<'_>, format: Format) -> Result<Image> {
     Ok(Image { path: session.cx.typed(&path), reference: session.reference(), built_here })
 }
 
+/// Says how much a build will download, and what the smaller environment would, where that takes a while. What cannot be
+/// told is no reason to stop: the build says it better.
+fn announce_download(session: &Session<'_>, engine: &dyn Engine) {
+    let (cx, environment) = (session.cx, &session.cx.options.environment);
+    if cx.options.dry_run || cx.options.offline || session.is_rehearsal() {
+        return;
+    }
+    let lock = cx.typed(&session.workspace.lock());
+    let missing = |environment: &str| {
+        let plan = Plan::read(cx, &session.programs, &lock, environment).ok().flatten()?;
+        // Another engine's pixi has a cache of its own.
+        let cached = if engine.follows_recipe() { 0 } else { plan.cached_bytes };
+        Some(plan.download_bytes.saturating_sub(cached))
+    };
+    let Some(bytes) = missing(environment).filter(|bytes| *bytes > LARGE_DOWNLOAD) else { return };
+    let at_most = if engine.follows_recipe() { "at most " } else { "" };
+    let smaller = if environment == CPU { None } else { missing(CPU).filter(|smaller| *smaller < bytes) };
+    let smaller = smaller.map(|bytes| format!(" With `--env {CPU}` it would be {at_most}{}.", ui::size(bytes)));
+    cx.ui.note(format_args!(
+        "The packages of {environment} are {at_most}{} to download.{}",
+        ui::size(bytes),
+        smaller.unwrap_or_default()
+    ));
+}
+
 fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bool) -> Result<Vec<Row>> {
     let (cx, workspace) = (session.cx, &session.workspace);
     if cx.options.base.is_none() && session.is_rehearsal() {
@@ -172,6 +223,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         let (path, recipe) = (cx.typed(&session.image(format)), cx.typed(&session.recipe(format)));
         outputs.push(Target { format, path, recipe });
     }
+    announce_download(session, engine);
     let request = BuildRequest {
         workspace: cx.typed(workspace.directory()),
         lock: cx.typed(&workspace.lock()),
@@ -186,6 +238,7 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         labels: session.labels(),
         frozen,
         offline: session.is_offline(),
+        cache: session.cache(),
         loopback: session.is_rehearsal(),
         exact: cx.options.exact,
         command: run::default_command(),
@@ -197,9 +250,16 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         (true, true) => session.rehearsal.serve_with_image(cx, &session.programs)?,
     };
     let clock = cx.now();
-    let Some(artifacts) = engine.build(&session.desk(), &request)? else { return Ok(Vec::new()) };
+    let built = engine.build(&session.desk(), &request).map_err(|error| match &session.bundle {
+        Some(bundle) => anyhow!("{error:#}\n  hint: {}", bundle.hint()),
+        None => error,
+    })?;
+    let Some(artifacts) = built else { return Ok(Vec::new()) };
     let elapsed = clock.elapsed();
     drop(server);
+    for task in tasks {
+        built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
+    }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
         if let Some(digest) = &artifact.digest {
             cx.ui.detail(format_args!("{} is {digest}", artifact.path));

@@ -1,5 +1,7 @@
 //! `edit`: pixi.toml gets the platforms, features and environments of the exercise.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -138,6 +140,10 @@ impl Step for Edit {
         };
         let edited = manifest_edit::finish(start, &Request::default()).with_context(|| format!("edit {START}"))?;
         Ok(vec![Reference { path: session.learner.manifest(), text: edited.text }])
+    }
+
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.manifest()])
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {

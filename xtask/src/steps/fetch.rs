@@ -1,8 +1,12 @@
 //! `fetch`: the lesson's script, checked against its pinned digest.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::bundle::Bundle;
+use crate::engine::Format;
 use crate::external::Program;
 use crate::lesson;
 use crate::pins;
@@ -76,6 +80,10 @@ impl Step for Fetch {
         })
     }
 
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.script()])
+    }
+
     fn run(&self, session: &Session<'_>, tasks: &[&Task], arguments: &ArgMatches) -> Result<Vec<Row>> {
         let arguments = Arguments::from_arg_matches(arguments)?;
         let (cx, clock) = (session.cx, session.cx.now());
@@ -93,10 +101,12 @@ impl Step for Fetch {
 /// Downloads and checks the script; pixi-image keeps one that is right and refuses to replace one that was changed.
 fn download(session: &Session<'_>, arguments: &Arguments) -> Result<&'static str> {
     let (cx, script) = (session.cx, session.workspace.script());
-    if cx.options.offline && !script.is_file() {
+    let bundled = session.bundle.as_ref().and_then(Bundle::script).filter(|_| arguments.url == pins::SCRIPT_URL);
+    if cx.options.offline && bundled.is_none() && !script.is_file() {
         bail!("{} is not there\n  hint: run `cargo xtask fetch` once without --offline", cx.typed(&script));
     }
-    let line = session.programs.command(Program::PixiImage)?.arg("fetch").arg(&arguments.url);
+    let line = session.programs.command(Program::PixiImage)?.arg("fetch");
+    let line = line.arg(bundled.map_or(arguments.url.clone(), |path| cx.typed(&path)));
     let line = line.option("--sha256", pins::SCRIPT_SHA256).option("--size", pins::SCRIPT_SIZE.to_string());
     let line = line.option("--out", cx.typed(&script)).option("--workspace", cx.typed(session.learner.directory()));
     cx.execute(&if arguments.force { line.arg("--force") } else { line })?;
@@ -110,8 +120,9 @@ fn rehearse(session: &Session<'_>, arguments: &Arguments) -> Result<&'static str
     if learner.script().is_file() {
         return Ok("copy");
     }
-    if !cx.options.offline && can_reach(session, &arguments.url)? {
-        if cx.options.dry_run {
+    let is_bundled = session.bundle.as_ref().is_some_and(|bundle| bundle.script().is_some());
+    if is_bundled || !cx.options.offline && can_reach(session, &arguments.url)? {
+        if cx.options.dry_run && !is_bundled {
             cx.ui.would(format_args!(
                 "when it answers; else a script of our own is written to {}",
                 cx.typed(&copy.script())

@@ -1,9 +1,13 @@
 //! `lock`: pixi.toml is solved into pixi.lock.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command_line::CommandLine;
+use crate::context::Context;
+use crate::engine::Format;
 use crate::external::Program;
 use crate::session::Session;
 use crate::stamp::{Input, State};
@@ -70,6 +74,10 @@ impl Step for Lock {
         Ok(if answer.code == 0 { State::Done } else { State::Stale(reason) })
     }
 
+    fn files(&self, session: &Session<'_>, _format: Option<Format>) -> Result<Vec<PathBuf>> {
+        Ok(vec![session.learner.lock()])
+    }
+
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
         let (cx, clock) = (session.cx, session.cx.now());
         let lock = session.workspace.lock();
@@ -98,26 +106,34 @@ impl Step for Lock {
     }
 }
 
-/// Who solves, and the command for it; one line says which and why.
-fn command(session: &Session<'_>) -> Result<(&'static str, CommandLine)> {
-    let (cx, workspace) = (session.cx, &session.workspace);
-    session.require(&workspace.manifest(), "edit")?;
-    let manifest = cx.typed(&workspace.manifest());
+/// Who solves, and why.
+pub fn solver(cx: &Context, is_rehearsal: bool) -> (&'static str, &'static str) {
     let ours = if cx.options.engine == NATIVE {
         Some("--engine native")
-    } else if session.is_rehearsal() {
+    } else if is_rehearsal {
         Some("the rehearsal's channel is for this workspace alone")
     } else if cx.options.offline {
         Some("it can do without the network")
     } else {
         (!cx.on_path(PIXI)).then_some("pixi is not installed")
     };
-    let engine = if ours.is_some() { Program::PixiImage.name() } else { PIXI };
-    cx.ui.aside(format_args!("Solver: {engine} ({}).", ours.unwrap_or("it is installed")));
-    if ours.is_none() {
+    ours.map_or((PIXI, "it is installed"), |why| (Program::PixiImage.name(), why))
+}
+
+/// Who solves, and the command for it; one line says which and why.
+fn command(session: &Session<'_>) -> Result<(&'static str, CommandLine)> {
+    let (cx, workspace) = (session.cx, &session.workspace);
+    session.require(&workspace.manifest(), "edit")?;
+    let manifest = cx.typed(&workspace.manifest());
+    let (engine, why) = solver(cx, session.is_rehearsal());
+    cx.ui.aside(format_args!("Solver: {engine} ({why})."));
+    if engine == PIXI {
         return Ok((engine, CommandLine::new(PIXI).arg("lock").option("--manifest-path", manifest)));
     }
-    let line = of(session, session.programs.command(Program::PixiImage)?.arg("lock"));
+    let mut line = of(session, session.programs.command(Program::PixiImage)?.arg("lock"));
+    if let Some(bundle) = session.bundle.as_ref().filter(|_| !session.is_rehearsal()) {
+        line = line.option("--among", cx.typed(&bundle.lock()));
+    }
     Ok((engine, if session.is_offline() { line.arg("--offline") } else { line }))
 }
 

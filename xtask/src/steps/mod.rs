@@ -22,10 +22,10 @@ mod workflows;
 pub use build::Build;
 pub use edit::Edit;
 pub use fetch::Fetch;
-pub use lock::Lock;
+pub use lock::{Lock, solver};
 pub use recipe::WriteRecipe;
 pub use rehearse::Rehearse;
-pub use run::{Run, source_of_images};
+pub use run::{Run, has_images, source_of_images};
 pub use test::Test;
 pub use workflows::Workflows;
 

@@ -1,5 +1,7 @@
 //! `recipe`: the Dockerfile and the definition file, by which the lesson's tools build.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::ArgMatches;
 
@@ -31,6 +33,14 @@ impl Step for WriteRecipe {
         "the files Dockerfile and apptainer.def"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Docker) => "the file Dockerfile",
+            Some(Format::Apptainer) => "the file apptainer.def",
+            None => self.lesson(),
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask recipe docker"
     }
@@ -57,7 +67,7 @@ impl Step for WriteRecipe {
                 inputs.push(Input::Optional(session.learner.directory().join(name)));
                 outputs.push(session.recipes().join(name));
             }
-            Ok(Task::new(session, self, Some(format), inputs, outputs))
+            Ok(Task::new(session, self, Some(format), inputs, outputs).of_all_environments())
         };
         session.formats().into_iter().map(task).collect()
     }
@@ -73,7 +83,15 @@ impl Step for WriteRecipe {
         let Some(format) = format else { return Ok(Vec::new()) };
         let reference =
             |Recipe { name, text }| Reference { path: session.learner.directory().join(name), text: text.to_owned() };
-        Ok(recipe::files(format)?.into_iter().map(reference).collect())
+        // The lesson prints the recipe and nothing beside it.
+        let printed = if session.cx.options.exact { 1 } else { usize::MAX };
+        Ok(files(session, format)?.into_iter().take(printed).map(reference).collect())
+    }
+
+    fn files(&self, session: &Session<'_>, format: Option<Format>) -> Result<Vec<PathBuf>> {
+        let Some(format) = format else { return Ok(Vec::new()) };
+        let place = |file: Recipe| session.learner.directory().join(file.name);
+        Ok(recipe::files(format)?.into_iter().map(place).collect())
     }
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {

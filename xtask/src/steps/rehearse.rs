@@ -43,7 +43,7 @@ impl Step for Rehearse {
     }
 
     fn tasks(&self, session: &Session<'_>) -> Result<Vec<Task>> {
-        if !session.is_rehearsal() {
+        if !session.is_rehearsal() || session.bundle.is_some() {
             return Ok(Vec::new());
         }
         // The mirror is no input: all mirrors carry the same signed packages.
@@ -54,6 +54,10 @@ impl Step for Rehearse {
 
     fn run(&self, session: &Session<'_>, tasks: &[&Task], _arguments: &ArgMatches) -> Result<Vec<Row>> {
         let (cx, clock) = (session.cx, session.cx.now());
+        if let Some(bundle) = &session.bundle {
+            cx.ui.note(format_args!("{} holds a rehearsal that is made already.", bundle.file()));
+            return Ok(Vec::new());
+        }
         let source = cx.typed(&session.rehearsal.source());
         let mut line = session.programs.command(Program::Rehearsal)?.arg("make").option("--out", &source);
         if let Some(mirror) = &cx.options.debian_mirror {

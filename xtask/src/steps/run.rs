@@ -43,6 +43,13 @@ impl Step for Run {
         "docker run --rm --gpus all <name:tag> python /app/src/torch_detect_GPU.py"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Apptainer) => "apptainer run --nv <name>.sif python /app/src/torch_detect_GPU.py",
+            _ => self.lesson(),
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask run docker -- python --version"
     }
@@ -121,11 +128,19 @@ pub fn default_command() -> Vec<String> {
 
 /// An image that was built says by itself where it came from: no network is needed to test or run it.
 pub fn source_of_images(cx: &Context) -> Result<SourceChoice> {
-    if cx.options.source != SourceChoice::Auto {
+    if cx.options.source != SourceChoice::Auto || cx.options.bundle.is_some() {
         return Ok(cx.options.source);
     }
     let workspace = Workspace::new(cx.resolve(&cx.options.workspace))?;
-    let built = |source| Format::ALL.iter().any(|format| session::image(cx, &workspace, source, *format).is_file());
-    let only_rehearsed = !built(Source::CondaForge) && built(Source::Rehearsal);
+    let only_rehearsed = !has_images(cx, &workspace) && is_built(cx, &workspace, Source::Rehearsal);
     Ok(if only_rehearsed { SourceChoice::Rehearsal } else { SourceChoice::CondaForge })
+}
+
+/// Whether there is an image of the real packages.
+pub fn has_images(cx: &Context, workspace: &Workspace) -> bool {
+    is_built(cx, workspace, Source::CondaForge)
+}
+
+fn is_built(cx: &Context, workspace: &Workspace, source: Source) -> bool {
+    Format::ALL.iter().any(|format| session::image(cx, workspace, source, *format).is_file())
 }

@@ -32,6 +32,13 @@ impl Step for Test {
         "apptainer test <name>.sif; it has none for docker"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Docker) => "none; for Docker it has no check of its own",
+            _ => "apptainer test <name>.sif",
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask test apptainer"
     }

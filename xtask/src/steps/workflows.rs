@@ -47,6 +47,14 @@ impl Step for Workflows {
         "mkdir -p .github/workflows, and two files written there by hand"
     }
 
+    fn lesson_for(&self, format: Option<Format>) -> &'static str {
+        match format {
+            Some(Format::Docker) => "mkdir -p .github/workflows, and docker.yaml written there by hand",
+            Some(Format::Apptainer) => "mkdir -p .github/workflows, and apptainer.yaml written there by hand",
+            None => self.lesson(),
+        }
+    }
+
     fn example(&self) -> &'static str {
         "cargo xtask workflows docker"
     }

@@ -1,17 +1,24 @@
 //! A repository in a temporary directory, and stand-ins for the heavy programs: they are named by XTASK_PIXI_IMAGE and
 //! XTASK_REHEARSAL, as prebuilt ones are. What the real ones do is tested elsewhere; here it is the seam to them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Answers as pixi-image does, and notes what it was asked. Files beside it make it fail or reach the network.
 const PIXI_IMAGE: &str = r#"#!/bin/sh
 here=${0%/*}
+if [ "$1" = plan ]; then # a look at the lock, not noted
+    cat "$here/plan-$5" 2>/dev/null || echo "environment $5 for linux-64: 1 packages, 1000 bytes to download, 1 layers"
+    exit
+fi
 printf 'pixi-image %s\n' "$*" >>"$here/calls"
 command=$1
+[ ! -e "$here/hang-$command" ] || { echo "$command takes long" >&2; exec sleep 600; }
 [ ! -e "$here/fail-$command" ] || { echo "error: $command cannot" >&2; exit 1; }
 case $command in
 probe)
@@ -24,6 +31,7 @@ probe)
         esac
     done
     exit ${code:-0} ;;
+bundle) [ "$2" != open ] || { cat "$here/facts"; exit 0; } ;;
 esac
 while [ $# -gt 0 ]; do
     case $1 in
@@ -40,6 +48,10 @@ run) echo "PyTorch has no active GPU"; exit "$(cat "$here/run-code" 2>/dev/null 
 esac
 "#;
 
+/// What names the stand-ins.
+const PROGRAMS: [(&str, &str); 2] =
+    [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
+
 const REHEARSAL: &str = r#"#!/bin/sh
 here=${0%/*}
 printf 'rehearsal %s\n' "$*" >>"$here/calls"
@@ -51,6 +63,7 @@ esac
 
 const CARGO: &str = r#"#!/bin/sh
 here=${0%/*}
+case $1 in --version) echo 'cargo 1.95.0'; exit ;; esac
 echo "cargo $*" >>"$here/calls"
 mkdir -p target/debug
 for name in pixi-image rehearsal; do cp -p "$here/$name" target/debug/; done
@@ -72,11 +85,7 @@ impl Repository {
         let repository = Self { root };
         // No container engine that this machine may have: what there is to choose from is part of a test.
         fs::create_dir_all(repository.path("tools")).unwrap();
-        for tool in ["cat", "cp", "mkdir"] {
-            let place =
-                ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(tool)).into_iter().find(|path| path.exists());
-            std::os::unix::fs::symlink(place.unwrap(), repository.path("tools").join(tool)).unwrap();
-        }
+        let repository = ["cat", "cp", "mkdir", "sleep"].into_iter().fold(repository, Self::with_real_tool);
         let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("lesson/exercise/pixi.toml");
         repository.write("cuda-exercise/pixi.toml", &fs::read_to_string(start).unwrap());
         repository.write("xtask/Cargo.toml", "");
@@ -89,17 +98,26 @@ impl Repository {
 
     /// A tool that this machine seems to have: it notes what it was asked, and is content.
     pub fn with_tool(self, name: &str) -> Self {
-        let script = format!("#!/bin/sh\necho \"{name} $*\" >>programs/calls\n");
-        let path = self.write(&format!("tools/{name}"), &script);
+        self.with_script(name, &format!("echo \"{name} $*\" >>programs/calls"))
+    }
+
+    /// A tool that this machine seems to have, as the shell script that it is.
+    pub fn with_script(self, name: &str, script: &str) -> Self {
+        let path = self.write(&format!("tools/{name}"), &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// A tool of this machine.
+    pub fn with_real_tool(self, name: &str) -> Self {
+        let place = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(place.unwrap(), self.path("tools").join(name)).unwrap();
         self
     }
 
     /// The machine's own git.
     pub fn with_git(self) -> Self {
-        let path = std::env::var_os("PATH").unwrap();
-        let git = std::env::split_paths(&path).map(|bin| bin.join("git")).find(|git| git.exists()).unwrap();
-        std::os::unix::fs::symlink(git, self.path("tools/git")).unwrap();
+        std::os::unix::fs::symlink(installed("git"), self.path("tools/git")).unwrap();
         self
     }
 
@@ -134,8 +152,33 @@ impl Repository {
 
     /// `cargo xtask ARGUMENTS` there, with nothing else in its environment than what finds the shell.
     pub fn xtask(&self, arguments: &[&str]) -> Run {
-        let programs = [("XTASK_PIXI_IMAGE", "programs/pixi-image"), ("XTASK_REHEARSAL", "programs/rehearsal")];
-        Run(self.command(arguments).envs(programs).output().unwrap())
+        self.xtask_in(arguments, &[], "")
+    }
+
+    /// The same with more in its environment, and in another directory than the root where one is named.
+    pub fn xtask_in(&self, arguments: &[&str], variables: &[(&str, &str)], directory: &str) -> Run {
+        let mut command = self.command(arguments);
+        command.envs(PROGRAMS).envs(variables.iter().copied()).current_dir(self.path(directory));
+        Run(command.output().unwrap())
+    }
+
+    /// The same, in an environment or with an input that `set` gives it.
+    pub fn xtask_with(&self, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Run {
+        let mut command = self.command(arguments);
+        set(&mut command);
+        Run(command.output().unwrap())
+    }
+
+    /// The same on a terminal, where somebody types this; all that is printed comes as standard output.
+    pub fn xtask_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Run {
+        // The shell that script(1) starts becomes xtask: some shells would stay between the two.
+        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_xtask"), arguments.join(" "));
+        let mut command = Command::new(installed("script"));
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(&self.root).env_clear();
+        command.env("PATH", self.path("tools")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        Run(process.wait_with_output().unwrap())
     }
 
     /// The same, where no prebuilt programs are named and cargo is a stand-in that puts them into target/debug.
@@ -143,6 +186,17 @@ impl Repository {
         let cargo = self.write("programs/cargo", CARGO);
         fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
         Run(self.command(arguments).env("CARGO", cargo).output().unwrap())
+    }
+
+    /// The command of [`Repository::xtask`], not started yet. It hears Ctrl-C, whatever this test was started by.
+    pub fn xtask_command(&self, arguments: &[&str]) -> Command {
+        let plain = self.command(arguments);
+        let mut command = Command::new("/usr/bin/env");
+        command.arg("--default-signal=INT").arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(&self.root).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(PROGRAMS);
+        command
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -167,6 +221,12 @@ impl Repository {
     }
 }
 
+/// Where this machine has a program.
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|bin| bin.join(program)).find(|place| place.exists()).unwrap()
+}
+
 /// A run of xtask that has ended.
 pub struct Run(Output);
 
@@ -177,9 +237,24 @@ impl Run {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
+    /// Standard output, however the run ended.
+    pub fn printed(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
     /// Standard error, however the run ended.
     pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.0.status.success()
+    }
+
+    /// Standard output, however the run ended.
+    pub fn output(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
     /// Fails unless the run ended with this exit code.
@@ -190,18 +265,10 @@ impl Run {
     }
 }
 
-/// Compares with `tests/golden/NAME.txt`, or writes it when XTASK_UPDATE_GOLDEN is set.
+/// Compares with `tests/golden/NAME.txt`, byte by byte; with SNAPSHOTS=overwrite in the environment it is written.
 #[track_caller]
 pub fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
-    if std::env::var_os("XTASK_UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        expected,
-        actual,
-        "{} differs; if the new text is right: XTASK_UPDATE_GOLDEN=1 cargo test -p xtask --test cli",
-        path.display()
-    );
+    let expected = snapbox::Data::read_from(&path, Some(snapbox::data::DataFormat::Text)).raw();
+    snapbox::Assert::new().action_env("SNAPSHOTS").eq(actual, expected);
 }

@@ -105,6 +105,11 @@ pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
     cache.join("packages").join(format!("{}.{extension}", package.sha256().hex()))
 }
 
+/// Whether the archive of a package is in the cache, as far as its size tells.
+pub fn is_cached(cache: &Path, package: &LockedPackage) -> bool {
+    is_there(package, &archive_path(cache, package))
+}
+
 /// Brings all archives into `<cache>/packages` and gives their paths in the order of `packages`.
 ///
 /// An archive becomes visible only whole and verified; one that is there is used. The first failure ends the others.

@@ -8,6 +8,24 @@ pub const MAX_LAYERS: usize = 100;
 /// base moves no package, and a plan needs none.
 pub const PACKAGE_LAYERS: usize = 80;
 
+/// How the history names what a layer of ours holds.
+const BY: &str = "pixi-image: ";
+/// What the history says of the layer above the packages.
+pub const APPLICATION: &str = "pixi-image: application files, manifest, lock, activation";
+
+/// What the history says of a layer of packages.
+pub fn created_by(packages: &[&str]) -> String {
+    format!("{BY}{}", packages.join(" "))
+}
+
+/// The packages of a layer, as its history has them; none of a layer that is another's, or the application's.
+pub fn packages_of(created_by: &str) -> Vec<&str> {
+    match created_by.strip_prefix(BY) {
+        Some(names) if created_by != APPLICATION => names.split(' ').filter(|name| !name.is_empty()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Groups packages, given by name and the size of their archive in bytes, into at most `budget` layers, in the order in
 /// which they are stacked. A size that the lock does not know counts as 0, here as wherever layers are planned.
 ///
@@ -52,6 +70,12 @@ mod tests {
             assert_eq!(all, (0..count).collect::<Vec<_>>());
         }
         assert_eq!(grouped(&named(7), 1).len(), 1);
+    }
+
+    #[test]
+    fn what_a_layer_holds_is_read_from_its_history() {
+        assert_eq!(packages_of(&created_by(&["numpy", "python"])), ["numpy", "python"]);
+        assert_eq!([packages_of(APPLICATION), packages_of("RUN apt-get update")], [[""; 0]; 2]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::model::Digest;
 const JSON_LIMIT: u64 = 4 << 20;
 /// How deep image indexes may nest.
 const INDEX_DEPTH: usize = 4;
+/// The annotations that name an image, the fuller one first.
+const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,51 @@ pub struct Image {
     pub config: ImageConfiguration,
 }
 
+/// An image in an archive of `docker save` before Docker 25, which is no OCI layout.
+pub struct DockerImage {
+    /// The digest of the configuration, by which Docker knows the image.
+    pub id: Digest,
+    /// The size of the configuration in bytes.
+    pub config_size: u64,
+    /// The configuration: environment, entrypoint, diff ids.
+    pub config: ImageConfiguration,
+    /// `name:tag`.
+    pub names: Vec<String>,
+    /// The sizes of the layers' tars in bytes, from the lowest on. One that stands in the archive already has none.
+    pub layers: Vec<u64>,
+}
+
+/// What `manifest.json` of such an archive says of an image.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// The first image of an archive of `docker save`; none where it is something else.
+pub fn docker_archive(path: &Path) -> Result<Option<DockerImage>, LayoutError> {
+    let source = ImageSource { path: path.to_owned(), members: Some(index_archive(path)?) };
+    if !source.has("manifest.json") || source.has("index.json") {
+        return Ok(None);
+    }
+    let manifests: Vec<DockerManifest> = source.parse("manifest.json", &source.small("manifest.json")?)?;
+    let manifest = manifests.into_iter().next().ok_or_else(|| source.not_an_image("manifest.json names no image"))?;
+    let bytes = source.small(&manifest.config)?;
+    let config: ImageConfiguration = source.parse(&manifest.config, &bytes)?;
+    source.check_counts(manifest.layers.len(), &config)?;
+    let size =
+        |name: &String| source.members.as_ref().and_then(|members| members.get(name)).map_or(0, |(_, size)| *size);
+    Ok(Some(DockerImage {
+        id: Digest::of(&bytes),
+        config_size: bytes.len() as u64,
+        layers: manifest.layers.iter().map(size).collect(),
+        names: manifest.repo_tags.unwrap_or_default(),
+        config,
+    }))
+}
+
 impl ImageSource {
     /// Opens a layout directory, or a tar archive of one. The archive is indexed, not unpacked.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
@@ -101,7 +148,7 @@ impl ImageSource {
     pub fn image(&self, architecture: &str) -> Result<Image, LayoutError> {
         let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
         let mut available = Vec::new();
-        let image = self.find(&index, architecture, INDEX_DEPTH, &mut available)?;
+        let image = self.find(&index, Some(architecture), INDEX_DEPTH, &mut available)?;
         image.ok_or_else(|| LayoutError::NoPlatform {
             path: self.path.clone(),
             architecture: architecture.to_owned(),
@@ -109,10 +156,27 @@ impl ImageSource {
         })
     }
 
+    /// The first image, whatever it is for.
+    pub fn first_image(&self) -> Result<Image, LayoutError> {
+        let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
+        let image = self.find(&index, None, INDEX_DEPTH, &mut Vec::new())?;
+        image.ok_or_else(|| self.not_an_image("its index names no image"))
+    }
+
+    /// What its images are called: tags, or full names.
+    pub fn names(&self) -> Result<Vec<String>, LayoutError> {
+        let index: ImageIndex = self.parse("index.json", &self.small("index.json")?)?;
+        let name = |descriptor: &Descriptor| {
+            let annotations = descriptor.annotations().as_ref()?;
+            NAMES.iter().find_map(|key| annotations.get(*key).cloned())
+        };
+        Ok(index.manifests().iter().filter_map(name).collect())
+    }
+
     fn find(
         &self,
         index: &ImageIndex,
-        architecture: &str,
+        architecture: Option<&str>,
         depth: usize,
         available: &mut Vec<String>,
     ) -> Result<Option<Image>, LayoutError> {
@@ -134,8 +198,8 @@ impl ImageSource {
                     let config: ImageConfiguration =
                         self.parse(manifest.config().digest().as_ref(), &self.json_blob(manifest.config())?)?;
                     let platform = format!("{}/{}", config.os(), config.architecture());
-                    if platform == format!("linux/{architecture}") {
-                        self.check_layers(&manifest, &config)?;
+                    if architecture.is_none_or(|architecture| platform == format!("linux/{architecture}")) {
+                        self.check_counts(manifest.layers().len(), &config)?;
                         return Ok(Some(Image { digest, manifest, config }));
                     }
                     available.push(platform);
@@ -146,8 +210,8 @@ impl ImageSource {
         Ok(None)
     }
 
-    fn check_layers(&self, manifest: &ImageManifest, config: &ImageConfiguration) -> Result<(), LayoutError> {
-        let (layers, diff_ids) = (manifest.layers().len(), config.rootfs().diff_ids().len());
+    fn check_counts(&self, layers: usize, config: &ImageConfiguration) -> Result<(), LayoutError> {
+        let diff_ids = config.rootfs().diff_ids().len();
         if layers != diff_ids {
             let reason = format!("its manifest lists {layers} layers, its configuration {diff_ids} diff ids");
             return Err(self.not_an_image(&reason));
@@ -261,7 +325,8 @@ fn index_archive(path: &Path) -> Result<HashMap<String, (u64, u64)>, LayoutError
     let fail = |source| LayoutError::Read { path: path.to_owned(), source };
     let bad = |reason: String| LayoutError::NotAnImage {
         path: path.to_owned(),
-        reason: format!("it is no tar file: {reason}"),
+        // The reader quotes what it met instead of a header, which may be anything.
+        reason: format!("it is no tar file: {}", reason.lines().next().unwrap_or_default()),
     };
     let file = File::open(path).map_err(fail)?;
     let length = file.metadata().map_err(fail)?.len();

@@ -13,12 +13,15 @@
 
 pub mod activation;
 pub mod archive;
+pub mod bars;
 pub mod build;
+pub mod bundle;
 pub mod clobber;
 pub mod config;
 pub mod entry;
 pub mod fetch;
 pub mod http;
+pub mod inspect;
 #[cfg(target_os = "linux")]
 pub mod install;
 pub mod layers;

@@ -245,6 +245,16 @@ fn check_file_names(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The names of the environments that are locked for a platform, in order.
+pub fn environments(lock: &Path, platform: &str) -> Result<Vec<String>, LockError> {
+    let file = load(lock)?;
+    let is_for = |row: rattler_lock::Platform<'_>| row.name().as_str() == platform || row.subdir().as_str() == platform;
+    let locked = file.environments().filter(|(_, environment)| environment.platforms().any(is_for));
+    let mut names: Vec<_> = locked.map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
 /// Reads the packages of `environment` for `platform`: the name of a row of the lock, or a conda platform.
 ///
 /// For a conda platform the environment's row of that platform is taken; of several the only one that promises `__cuda`.

@@ -184,6 +184,18 @@ pub fn resolve(reference: &str, config: &Config) -> Result<String, RegistryError
     Ok(format!("{name}@{}", resolved?.1))
 }
 
+/// Where the layout of an image stands in a cache.
+pub fn layout_of(cache: &Path, digest: Digest, architecture: &str) -> PathBuf {
+    Images { directory: cache.join("images"), architecture }.layout(digest)
+}
+
+/// Lets a tag mean, off line, an image that is put into a cache by other means than [`pull`].
+pub fn remember(reference: &str, architecture: &str, cache: &Path, digest: Digest) -> Result<(), RegistryError> {
+    let bad = |reason: String| RegistryError::BadReference { reference: reference.to_owned(), reason };
+    let parsed: Reference = reference.parse().map_err(|error| bad(format!("{error}")))?;
+    Images { directory: cache.join("images"), architecture }.remember(&parsed, digest)
+}
+
 /// The images of the cache: one layout for each digest and architecture, complete once it has its `index.json`.
 struct Images<'a> {
     directory: PathBuf,
@@ -214,6 +226,13 @@ impl Images<'_> {
     fn meaning(&self, reference: &Reference) -> PathBuf {
         let key = Digest::of(format!("{reference} {}", self.architecture).as_bytes());
         self.directory.join("tags").join(key.hex())
+    }
+
+    fn remember(&self, reference: &Reference, digest: Digest) -> Result<(), RegistryError> {
+        if reference.digest().is_none() {
+            publish::write(&self.meaning(reference), format!("{digest}\n").as_bytes(), 0o644)?;
+        }
+        Ok(())
     }
 
     fn last_meaning(&self, reference: &Reference) -> Option<Digest> {
@@ -269,7 +288,7 @@ impl<'a> Puller<'a> {
         self.progress.phase(&format!("Pulling the base image {}", self.reference));
         let (document, digest) = self.document(self.reference, pinned)?;
         if let Some(image) = self.images.find(digest)? {
-            self.remember(digest)?;
+            self.images.remember(self.reference, digest)?;
             return Ok(image);
         }
         let (manifest_bytes, manifest_digest) = match self.choose(&document)? {
@@ -285,15 +304,8 @@ impl<'a> Puller<'a> {
         self.blobs(&layout, &manifest)?;
         self.check_architecture(&layout, &manifest)?;
         self.finish(&layout, &manifest, &manifest_bytes, manifest_digest)?;
-        self.remember(digest)?;
+        self.images.remember(self.reference, digest)?;
         Ok(PulledImage { layout, digest, manifest: manifest_digest })
-    }
-
-    fn remember(&self, digest: Digest) -> Result<(), RegistryError> {
-        if self.reference.digest().is_none() {
-            publish::write(&self.images.meaning(self.reference), format!("{digest}\n").as_bytes(), 0o644)?;
-        }
-        Ok(())
     }
 
     /// A manifest or index, and its digest.

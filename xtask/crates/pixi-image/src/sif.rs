@@ -32,6 +32,8 @@ const MAX_DESCRIPTORS: u64 = 4096;
 pub const DEFINITION: u32 = 0x4001;
 /// The data type of a file system.
 pub const PARTITION: u32 = 0x4004;
+/// The data type of a signature.
+pub const SIGNATURE: u32 = 0x4005;
 /// The data type of a JSON document, such as the inspect metadata.
 pub const JSON: u32 = 0x4006;
 /// The name of the JSON object from which `apptainer inspect` answers without mounting the image.
@@ -40,6 +42,9 @@ pub const INSPECT_METADATA: &str = "inspect-metadata.json";
 const SQUASHFS: u32 = 1;
 const ENCRYPTED_SQUASHFS: u32 = 5;
 const PRIMARY_SYSTEM: u32 = 2;
+/// Where the size of its blocks and its compression stand in the superblock of a squashfs.
+const SUPERBLOCK_BLOCK_SIZE: usize = 12;
+const SUPERBLOCK_COMPRESSION: usize = 20;
 
 /// The processor that an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,12 @@ impl SifArchitecture {
             "riscv64" => Self::Riscv64,
             _ => return None,
         })
+    }
+
+    /// By the code that stands in the file.
+    pub fn from_code(code: &str) -> Option<&'static str> {
+        let of = |name: &&&str| Self::from_oci(name).is_some_and(|one| text(one.code()) == code);
+        ["amd64", "arm64", "ppc64le", "s390x", "riscv64"].iter().find(of).copied()
     }
 
     fn code(self) -> &'static [u8; 3] {
@@ -193,6 +204,87 @@ pub struct Descriptor {
     pub name: String,
     /// For a [`PARTITION`], what it holds.
     pub partition: Option<Partition>,
+}
+
+impl Descriptor {
+    /// What it is, in words.
+    pub fn kind(&self) -> String {
+        let name = match self.data_type {
+            DEFINITION => "definition file",
+            0x4002 => "environment",
+            0x4003 => "labels",
+            PARTITION => "partition",
+            SIGNATURE => "signature",
+            JSON => "JSON",
+            0x4007 => "data",
+            0x4008 => "encrypted message",
+            0x4009 => "bill of materials",
+            0x400a => "OCI index",
+            0x400b => "OCI blob",
+            other => return format!("type {other:#x}"),
+        };
+        name.to_owned()
+    }
+}
+
+impl Partition {
+    /// Its sort of file system, in words.
+    pub fn file_system_name(&self) -> &'static str {
+        match self.file_system {
+            SQUASHFS => "squashfs",
+            2 => "ext3",
+            3 => "archive",
+            4 => "raw",
+            ENCRYPTED_SQUASHFS => "encrypted squashfs",
+            _ => "unknown",
+        }
+    }
+
+    /// Its role, in words.
+    pub fn role_name(&self) -> &'static str {
+        match self.role {
+            1 => "system",
+            PRIMARY_SYSTEM => "primary system",
+            3 => "data",
+            4 => "overlay",
+            _ => "unknown",
+        }
+    }
+}
+
+/// How a squashfs is compressed, as its superblock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// The algorithm.
+    pub algorithm: &'static str,
+    /// The size of a block before it is compressed, in bytes.
+    pub block_bytes: u32,
+}
+
+/// Reads how the squashfs at that offset of the file is compressed.
+pub fn compression(file: &mut (impl Read + Seek), offset: u64) -> Result<Compression, SifError> {
+    let mut superblock = [0; crate::squashfs::SUPERBLOCK_SIZE as usize];
+    read_at(file, offset, &mut superblock).map_err(|source| SifError::Read { what: "the squashfs", source })?;
+    let algorithm = match superblock[SUPERBLOCK_COMPRESSION] {
+        1 => "gzip",
+        2 => "lzma",
+        3 => "lzo",
+        4 => "xz",
+        5 => "lz4",
+        6 => "zstd",
+        _ => "unknown",
+    };
+    Ok(Compression { algorithm, block_bytes: u32_at(&superblock, SUPERBLOCK_BLOCK_SIZE) })
+}
+
+/// Reads an object; one of more than `limit` bytes is refused.
+pub fn object(file: &mut (impl Read + Seek), descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SifError> {
+    if descriptor.size > limit {
+        return Err(damaged(format!("object {} has {} bytes, which is too large", descriptor.id, descriptor.size)));
+    }
+    let mut bytes = vec![0; descriptor.size as usize];
+    read_at(file, descriptor.offset, &mut bytes).map_err(|source| SifError::Read { what: "an object", source })?;
+    Ok(bytes)
 }
 
 /// What a file system object holds, in SIF's own numbers.

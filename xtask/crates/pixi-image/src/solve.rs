@@ -1,5 +1,6 @@
 //! Solves every environment of a manifest on every platform of it, and writes the lock that real pixi accepts.
 
+mod among;
 mod check;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,12 +11,13 @@ use jiff::Timestamp;
 use rattler_conda_types::{Channel, MatchSpec, PackageName, RepoDataRecord, Subdir};
 use rattler_lock::{LockFile, PlatformData, PlatformName, PypiPrereleaseMode, SolveOptions};
 use rattler_repodata_gateway::fetch::{CacheAction, FetchRepoDataError};
-use rattler_repodata_gateway::{ChannelConfig, Gateway, GatewayError, RepoData, SourceConfig};
+use rattler_repodata_gateway::{ChannelConfig, Gateway, GatewayError, SourceConfig};
 use rattler_solve::{SolveError as Unsolvable, SolverImpl, SolverTask, resolvo};
 use url::Url;
 
 use crate::config::{Config, RepodataKinds};
 use crate::http::{self, Client, HttpError};
+use crate::lock::LockError;
 use crate::manifest::{Manifest, ManifestEnvironment, ManifestError, Requirement, Target};
 use crate::progress::Progress;
 use crate::secrets;
@@ -36,6 +38,8 @@ pub struct Options<'a> {
     pub config: &'a Config,
     /// The time from which `exclude-newer` counts ages.
     pub now: Timestamp,
+    /// A lock whose packages are all that can be had, in place of what channels offer.
+    pub among: Option<&'a Path>,
 }
 
 /// Why there is no new lock.
@@ -75,6 +79,9 @@ pub enum SolveError {
         /// What to do about it.
         hint: String,
     },
+    /// The lock to choose among cannot be read.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The lock cannot be put together.
     #[error("cannot write down what was solved: {0}")]
     Write(String),
@@ -89,15 +96,49 @@ pub fn solve(manifest: &Manifest, options: &Options<'_>, progress: &dyn Progress
     if let Some(refusal) = manifest.environments.iter().find_map(|environment| environment.refused.first()) {
         return Err(ManifestError::Refused { refusal: refusal.clone() }.into());
     }
-    let channels = Channels::open(options)?;
+    let offer = Offer::open(options)?;
     let mut solved = Vec::new();
     for environment in &manifest.environments {
         for target in &environment.targets {
             progress.phase(&format!("solve {} for {}", environment.name, target.platform.name));
-            solved.push(solve_target(&channels, environment, target, options.now)?);
+            solved.push(offer.solve(environment, target, options.now)?);
         }
     }
     write(manifest, solved)
+}
+
+/// The packages of one source that there are to choose from, the most wanted source first.
+type Available = Vec<Arc<RepoDataRecord>>;
+
+/// Where packages are chosen from.
+enum Offer<'a> {
+    Channels(Box<Channels>),
+    Lock(among::Locked<'a>),
+}
+
+impl<'a> Offer<'a> {
+    fn open(options: &Options<'a>) -> Result<Self, SolveError> {
+        Ok(match options.among {
+            Some(lock) => Self::Lock(among::Locked::read(lock)?),
+            None => Self::Channels(Box::new(Channels::open(options)?)),
+        })
+    }
+
+    fn solve(&self, environment: &ManifestEnvironment, target: &Target, now: Timestamp) -> Result<Solved, SolveError> {
+        let subdir = target.platform.subdir;
+        let locked = match self {
+            Self::Channels(channels) => {
+                let query = |once: &[Channel], asked: &[MatchSpec]| channels.query(once, subdir, asked);
+                return solve_target(environment, target, now, None, query);
+            }
+            Self::Lock(locked) => locked,
+        };
+        // What was chosen together once is chosen together again, where it still does.
+        let own = |once: &[Channel], _: &[MatchSpec]| Ok(locked.of_environment(environment, target, once));
+        let all = |once: &[Channel], _: &[MatchSpec]| Ok(locked.all(subdir, once));
+        solve_target(environment, target, now, Some(locked.path), own)
+            .or_else(|_| solve_target(environment, target, now, Some(locked.path), all))
+    }
 }
 
 /// What channels offer, read once each.
@@ -132,7 +173,7 @@ impl Channels {
         Ok(Self { client, gateway, runtime: http::runtime()?, offline })
     }
 
-    fn query(&self, channels: &[Channel], subdir: Subdir, specs: &[MatchSpec]) -> Result<Vec<RepoData>, SolveError> {
+    fn query(&self, channels: &[Channel], subdir: Subdir, specs: &[MatchSpec]) -> Result<Vec<Available>, SolveError> {
         for channel in channels {
             let url = channel.base_url.url();
             match url.scheme() {
@@ -143,7 +184,7 @@ impl Channels {
         }
         let query = self.gateway.query(channels.to_vec(), [subdir, Subdir::NoArch], specs.to_vec()).recursive(true);
         match self.runtime.block_on(async { query.await }) {
-            Ok(output) => Ok(output.repodata),
+            Ok(output) => Ok(output.repodata.iter().map(|source| source.iter_arc().cloned().collect()).collect()),
             Err(error) => Err(self.unreadable(&error, channels)),
         }
     }
@@ -197,10 +238,11 @@ struct Solved {
 }
 
 fn solve_target(
-    channels: &Channels,
     environment: &ManifestEnvironment,
     target: &Target,
     now: Timestamp,
+    among: Option<&Path>,
+    query: impl Fn(&[Channel], &[MatchSpec]) -> Result<Vec<Available>, SolveError>,
 ) -> Result<Solved, SolveError> {
     let wanted = target.group.as_ref().unwrap_or(&target.own);
     let specs = |requirements: &[Requirement]| requirements.iter().map(|one| one.spec.clone()).collect::<Vec<_>>();
@@ -214,16 +256,16 @@ fn solve_target(
     let mut once = environment.channels.clone();
     let mut seen = BTreeSet::new();
     once.retain(|channel| seen.insert(channel.base_url.to_string()));
-    let repodata = channels.query(&once, target.platform.subdir, &asked)?;
+    let sources = query(&once, &asked)?;
     // Records arrive in any order; the solver's choice must not hang on it.
-    let available = repodata.iter().map(|source| {
-        let mut records: Vec<&RepoDataRecord> = source.iter().collect();
+    let available = sources.iter().map(|source| {
+        let mut records: Vec<&RepoDataRecord> = source.iter().map(Arc::as_ref).collect();
         records.sort_by(|a, b| a.url.cmp(&b.url));
         records
     });
     let mut task: SolverTask<'_, _> = available.collect();
     task.virtual_packages = target.platform.for_solver();
-    task.excluded_candidates = elsewhere(&asked, &repodata);
+    task.excluded_candidates = elsewhere(&asked, &sources);
     task.specs = requirements;
     task.constraints = constraints;
     task.channel_priority = environment.group_choice.channel_priority;
@@ -231,17 +273,17 @@ fn solve_target(
     task.exclude_newer = environment.group_choice.exclude_newer.solver(now);
     let records = match resolvo::Solver.solve(task) {
         Ok(result) => result.records,
-        Err(error) => return Err(unsolvable(environment, target, &repodata, error)),
+        Err(error) => return Err(unsolvable(environment, target, &sources, among, error)),
     };
     Ok(solved(if target.group.is_some() { needed(&target.own.requirements, records) } else { records }))
 }
 
 /// The solver looks neither at the subdir nor at the file name of a spec.
-fn elsewhere(specs: &[MatchSpec], repodata: &[RepoData]) -> HashMap<Url, Arc<str>> {
+fn elsewhere(specs: &[MatchSpec], sources: &[Available]) -> HashMap<Url, Arc<str>> {
     let reason: Arc<str> = "it is another file than the one that pixi.toml names".into();
     let mut excluded = HashMap::new();
     for spec in specs.iter().filter(|spec| spec.subdir.is_some() || spec.file_name.is_some()) {
-        let records = repodata.iter().flat_map(RepoData::iter);
+        let records = sources.iter().flatten();
         let others =
             records.filter(|record| spec.name.matches(&record.package_record.name) && !is_of_place(spec, record));
         excluded.extend(others.map(|record| (record.url.clone(), reason.clone())));
@@ -258,14 +300,12 @@ fn is_of_place(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
 fn unsolvable(
     environment: &ManifestEnvironment,
     target: &Target,
-    repodata: &[RepoData],
+    sources: &[Available],
+    among: Option<&Path>,
     error: Unsolvable,
 ) -> SolveError {
-    let offered: BTreeSet<&str> = repodata
-        .iter()
-        .flat_map(|source| source.iter())
-        .map(|record| record.package_record.name.as_normalized())
-        .collect();
+    let offered: BTreeSet<&str> =
+        sources.iter().flatten().map(|record| record.package_record.name.as_normalized()).collect();
     let wanted = target.group.as_ref().unwrap_or(&target.own);
     let missing: Vec<_> = wanted
         .requirements
@@ -273,7 +313,12 @@ fn unsolvable(
         .filter(|requirement| !offered.contains(requirement.name().as_str()))
         .map(|requirement| format!("`{}` ({})", requirement.text, requirement.place))
         .collect();
-    let hint = if missing.is_empty() {
+    let hint = if let Some(lock) = among {
+        format!(
+            "\n  hint: only the packages of {} can be had here; where there is a network, channels have others",
+            lock.display()
+        )
+    } else if missing.is_empty() {
         "\n  hint: loosen one of these requirements in pixi.toml, or leave the platform out".to_owned()
     } else {
         let urls: Vec<_> = environment.channels.iter().map(|channel| http::shown(channel.base_url.url())).collect();

@@ -36,7 +36,7 @@ impl Bench {
 
     fn solve(&self, manifest: &Manifest) -> Option<String> {
         let (cache, config) = (self.directory.path(), pixi_image::config::Config::none());
-        let options = solve::Options { cache, offline: false, config, now: now() };
+        let options = solve::Options { cache, offline: false, config, now: now(), among: None };
         match solve::solve(manifest, &options, &Silent) {
             Ok(lock) => Some(lock),
             Err(SolveError::Unsolvable { .. }) => None,

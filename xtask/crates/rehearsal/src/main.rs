@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
+use pixi_image::bars::Bars;
 use pixi_image::progress::Progress;
+use pixi_image::publish;
 use rehearsal::serve::{self, Served};
-use rehearsal::{Request, cache, pixi_base, shape, variant, workspace};
+use rehearsal::{Rehearsal, Request, cache, pixi_base, shape, variant, workspace};
 
 /// Makes a conda channel and a base image out of Debian's mirror, for places that cannot reach conda-forge.
 #[derive(Parser)]
@@ -168,7 +171,10 @@ impl Make {
             offline: self.offline,
             refresh: self.refresh,
         };
-        let made = rehearsal::make(&request, &Lines::default())?;
+        let made = match Bars::on_terminal() {
+            Some(bars) => make_with(&request, bars)?,
+            None => rehearsal::make(&request, &Lines::default())?,
+        };
         if made.unchanged {
             eprintln!("nothing to do: {} is complete", request.out.display());
         }
@@ -176,6 +182,27 @@ impl Make {
         println!("oci\t{}\t{}", made.base_digest, made.base.display());
         Ok(())
     }
+}
+
+/// Ctrl-C takes the bar away, too: a shell, or xtask, writes on.
+fn make_with(request: &Request, bars: Bars) -> anyhow::Result<Rehearsal> {
+    let bars = Arc::new(bars);
+    let shown = Arc::clone(&bars);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            let _nothing_new = publish::abandon();
+            shown.stopped();
+            std::process::exit(130);
+        }
+    });
+    let made = rehearsal::make(request, &*bars);
+    if made.is_ok() {
+        bars.finished()
+    } else {
+        bars.stopped()
+    }
+    Ok(made?)
 }
 
 impl AddPixi {

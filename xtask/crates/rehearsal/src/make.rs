@@ -221,6 +221,7 @@ fn write_packages(
     progress: &dyn Progress,
 ) -> Result<Vec<PackageRecord>, RehearsalError> {
     let planned: Vec<Planned> = channel::plan(&inputs.index);
+    progress.expect_packages(planned.len());
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
@@ -228,6 +229,7 @@ fn write_packages(
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(package) = planned.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    progress.packing(package.recipe.name);
                     let result = package.write(channel, &inputs.files_of(package.recipe.debs), &inputs.index);
                     if let Ok(record) = &result {
                         progress.packed(&record.file_name, record.size, false);

@@ -165,7 +165,7 @@ mod installer {
         fs::write(place("pixi.toml"), text).unwrap();
         let manifest = manifest::read(&place("pixi.toml")).unwrap();
         let (cache, now) = (place("cache"), jiff::Timestamp::now());
-        let options = solve::Options { cache: &cache, offline: false, config: Config::none(), now };
+        let options = solve::Options { cache: &cache, offline: false, config: Config::none(), now, among: None };
         fs::write(place("pixi.lock"), solve::solve(&manifest, &options, &Silent).unwrap()).unwrap();
 
         let request = build::Request {

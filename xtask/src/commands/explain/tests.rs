@@ -21,7 +21,7 @@ fn page(name: &str) -> Page {
 }
 
 fn stations() -> impl Iterator<Item = (&'static Station, Page)> {
-    STATIONS.iter().map(|station| (station, page(&file(station))))
+    STATIONS.iter().map(|station| (station, page(&station.word())))
 }
 
 /// What stands before the first heading, and each heading with its text.

@@ -12,6 +12,7 @@ use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::Digest;
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, TAR_END};
+use crate::progress::{Progress, Reported};
 use crate::publish::{Complete, Pending};
 use crate::sif::{self, SifArchitecture, SifSpec};
 use crate::source::base::BaseError;
@@ -26,16 +27,26 @@ pub struct Written {
     pub file: Complete,
 }
 
+/// About how many bytes the two formats will have, of those that are wanted.
+pub fn size(root: &Root, oci: bool, sif: bool) -> u64 {
+    let packs = root.packages.iter().map(|package| &package.file).chain([&root.app]);
+    let base = root.base.iter().flat_map(|base| base.base.image.manifest.layers()).map(|layer| layer.size());
+    let layers: u64 = packs.map(|pack| pack.index.layer_size()).chain(base).sum();
+    let squashfs: u64 = root.squashfs_packs().map(|pack| pack.index.squashfs_size()).sum();
+    [(oci, layers), (sif, squashfs)].into_iter().filter(|(wanted, _)| *wanted).map(|(_, size)| size).sum()
+}
+
 /// Writes the OCI archive.
 pub fn write_oci(
     request: &Request,
     root: &Root,
     mut archive: ArchiveWriter,
     store: &Store,
+    progress: &dyn Progress,
 ) -> Result<Written, BuildError> {
     let mut layers = Vec::new();
     if let Some(base) = &root.base {
-        copy_base(base, &mut archive, &mut layers)?;
+        copy_base(base, &mut archive, &mut layers, progress)?;
     }
     let budget = PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(layers.len() + 1));
     if budget == 0 && !root.packages.is_empty() {
@@ -44,26 +55,31 @@ pub fn write_oci(
     let sizes: Vec<_> = root.packages.iter().map(|package| (package.name.as_str(), package.archive_size)).collect();
     for group in layers::group(&sizes, budget) {
         let members: Vec<&PackagePack> = group.iter().map(|at| &root.packages[*at]).collect();
-        layers.push(package_layer(&members, &mut archive, root.created, store)?);
+        layers.push(package_layer(&members, &mut archive, root.created, store, progress)?);
     }
-    let (digest, size) = archive.blob(|out| archive::write_layer(&[&root.app], out))?;
+    let (digest, size) = archive.blob(|out| archive::write_layer(&[&root.app], &mut Reported::new(out, progress)))?;
     layers.push(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id(&[&root.app])?.to_string(),
-        history: archive::history(root.created, "pixi-image: application files, manifest, lock, activation")?,
+        history: archive::history(root.created, layers::APPLICATION)?,
     });
     let CompleteArchive { digest, size, file } = archive.complete(configuration(root)?, &layers, &request.reference)?;
     Ok(Written { digest, size, file })
 }
 
 /// The layers of the base as they are, so that registries and engines know them already.
-fn copy_base(base: &PreparedBase, archive: &mut ArchiveWriter, layers: &mut Vec<Layer>) -> Result<(), BuildError> {
+fn copy_base(
+    base: &PreparedBase,
+    archive: &mut ArchiveWriter,
+    layers: &mut Vec<Layer>,
+    progress: &dyn Progress,
+) -> Result<(), BuildError> {
     let image = &base.base.image;
     let told: Vec<History> = image.config.history().iter().flatten().cloned().collect();
     let mut told = told.into_iter().filter(|history| history.empty_layer() != Some(true));
     for (descriptor, diff_id) in image.manifest.layers().iter().zip(image.config.rootfs().diff_ids()) {
         let mut blob = base.base.source.blob(descriptor).map_err(BaseError::from)?;
-        let copied = archive.blob(|out| copy_blob(&mut blob, out));
+        let copied = archive.blob(|out| copy_blob(&mut blob, &mut Reported::new(out, progress)));
         let (digest, size) = copied.map_err(|error| match error {
             ArchiveError::Source(source) => {
                 let layer = descriptor.digest().to_string();
@@ -100,9 +116,10 @@ fn package_layer(
     archive: &mut ArchiveWriter,
     created: i64,
     store: &Store,
+    progress: &dyn Progress,
 ) -> Result<Layer, BuildError> {
     let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
-    let (digest, size) = archive.blob(|out| archive::write_layer(&packs, out))?;
+    let (digest, size) = archive.blob(|out| archive::write_layer(&packs, &mut Reported::new(out, progress)))?;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     let keys: Vec<_> = members.iter().map(|member| member.key.hex()).collect();
     // The diff id of several packs cannot be had from theirs: it is worked out once for each group.
@@ -120,7 +137,7 @@ fn package_layer(
     Ok(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: diff_id.to_string(),
-        history: archive::history(created, &format!("pixi-image: {}", names.join(" ")))?,
+        history: archive::history(created, &layers::created_by(&names))?,
     })
 }
 
@@ -166,7 +183,7 @@ fn configuration(root: &Root) -> Result<ImageConfiguration, ArchiveError> {
 }
 
 /// Writes the SIF front to back.
-pub fn write_sif(root: &Root, mut pending: Pending) -> Result<Written, BuildError> {
+pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
     let (tree, fragments, data_end) = root.merge(squashfs::SUPERBLOCK_SIZE)?;
     let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
     let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
@@ -180,7 +197,8 @@ pub fn write_sif(root: &Root, mut pending: Pending) -> Result<Written, BuildErro
         squashfs_size: tables.bytes_used,
     });
     let (digest, size) = {
-        let mut out = archive::Hashed::new(BufWriter::with_capacity(1 << 20, pending.file()));
+        let file = Reported::new(pending.file(), progress);
+        let mut out = archive::Hashed::new(BufWriter::with_capacity(1 << 20, file));
         let written = write_sif_to(root, &head, &tables, &mut out);
         match written {
             Ok(()) => out.finish(),

@@ -142,7 +142,8 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
 
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
     progress.phase("Writing the images");
-    write_both(request, &root, archive, sif, store)
+    progress.expect_written(image::size(&root, archive.is_some(), sif.is_some()));
+    write_both(request, &root, archive, sif, store, progress)
 }
 
 /// Manifest and lock go into the image as they are, where everybody can read them.
@@ -184,10 +185,12 @@ fn write_both(
     archive: Option<ArchiveWriter>,
     sif: Option<Pending>,
     store: &Store,
+    progress: &dyn Progress,
 ) -> Result<Vec<Artifact>, BuildError> {
     let (oci, sif) = std::thread::scope(|scope| {
-        let oci = scope.spawn(|| archive.map(|archive| image::write_oci(request, root, archive, store)).transpose());
-        let sif = sif.map(|pending| image::write_sif(root, pending)).transpose();
+        let oci = scope
+            .spawn(|| archive.map(|archive| image::write_oci(request, root, archive, store, progress)).transpose());
+        let sif = sif.map(|pending| image::write_sif(root, pending, progress)).transpose();
         (oci.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), sif)
     });
     let made = [(Format::Oci, &request.oci, oci?), (Format::Sif, &request.sif, sif?)];

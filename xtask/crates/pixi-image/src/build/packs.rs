@@ -77,6 +77,7 @@ pub fn packages(
         indexes.iter().map(|read| read.package.installed_paths(python.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let plan = clobber::plan(&environment.packages, &installed)?;
     progress.phase(&format!("Packing {} packages", environment.packages.len()));
+    progress.expect_packages(environment.packages.len());
     let shared = Shared { environment, prefix, python, plan, indexes, archives, compressors, store, progress };
     let files = shared.pack_all(jobs)?;
     let clashes = shared.plan.clashes.iter().map(|clash| {
@@ -198,6 +199,7 @@ impl Shared<'_> {
             self.progress.packed(&package.identity(), file.index.content_size(), true);
             return Ok((key, file));
         }
+        self.progress.packing(&package.identity());
         let ReadIndex { package: indexed, verified } = &self.indexes[at];
         if !verified {
             fetch::verify(&self.archives[at], package)?;

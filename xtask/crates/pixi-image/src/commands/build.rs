@@ -9,8 +9,7 @@ use pixi_image::build::{Format, Request, build};
 use pixi_image::config::Config;
 use pixi_image::source::base::BaseReference;
 
-use super::report::{self, Lines};
-use super::{cache, interrupt};
+use super::{cache, interrupt, report};
 
 /// Build the OCI archive and the SIF of one locked environment.
 ///
@@ -86,8 +85,9 @@ impl Build {
             offline: self.offline,
             config,
         };
-        interrupt::watch()?;
-        for artifact in build(&request, &store, &Lines)? {
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
+        for artifact in report::ended(&*progress, build(&request, &store, &*progress))? {
             let format = match artifact.format {
                 Format::Oci => "oci",
                 Format::Sif => "sif",

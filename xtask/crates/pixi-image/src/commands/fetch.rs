@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use pixi_image::model::Digest;
 use pixi_image::progress::{Progress, Silent};
 use pixi_image::publish::Pending;
 
-use super::{interrupt, report::Lines};
+use super::interrupt;
+use super::report::Lines;
 
 /// Download one file and check it.
 #[derive(clap::Args)]
@@ -73,7 +75,7 @@ impl Fetch {
         let mut pending = Pending::create(&self.out)?;
         let stop = AtomicBool::new(false);
         let download = Download { client: &client, source: &source, expected, progress: &Silent, stop: &stop };
-        interrupt::watch()?;
+        interrupt::watch(Arc::new(Lines))?;
         let done = runtime.block_on(async { tokio::time::timeout(self.timeout, download.run(&mut pending)).await });
         runtime.shutdown_background();
         done.with_context(|| format!("{} took longer than {} s", source.shown(), self.timeout.as_secs_f64()))??;

@@ -1,13 +1,16 @@
 //! Ends the process when a signal asks for it, and leaves nothing behind.
 
+use std::sync::Arc;
+
 use anyhow::Context;
+use pixi_image::progress::Progress;
 use pixi_image::publish;
 
 use super::report;
 
-/// From here on a signal removes what is half-written and ends the process. A thread waits for it, so this is not for
+/// From here on a signal removes what is half-written, and what is shown of the work, and ends the process. A thread waits for it, so this is not for
 /// commands that make namespaces.
-pub fn watch() -> anyhow::Result<()> {
+pub fn watch(progress: Arc<dyn Progress + Send + Sync>) -> anyhow::Result<()> {
     const CANNOT: &str = "cannot wait for signals";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context(CANNOT)?;
     // What asks for signals does so now and not on the thread: one may come before that runs.
@@ -18,6 +21,7 @@ pub fn watch() -> anyhow::Result<()> {
     let wait = move || {
         let (what, number) = runtime.block_on(signal);
         let _nothing_new = publish::abandon();
+        progress.stopped();
         report::last(&format!("error: {what}; nothing half-written was left behind"), 128 + number);
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).context(CANNOT)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use pixi_image::config::Config;
 use pixi_image::progress::Progress;
@@ -32,6 +33,9 @@ pub struct Lock {
     /// Use what is in the cache, however old.
     #[arg(long)]
     offline: bool,
+    /// Ask no channel: this lock is taken where it satisfies the manifest, else chosen from its packages.
+    #[arg(long, value_name = "LOCK", conflicts_with = "check")]
+    among: Option<PathBuf>,
 }
 
 impl Lock {
@@ -48,16 +52,32 @@ impl Lock {
             check(&manifest, &lock)?;
             return Ok(ExitCode::SUCCESS);
         }
-        interrupt::watch()?;
+        let progress = report::progress();
+        interrupt::watch(progress.clone())?;
         let store = self.cache.store()?;
         let config = Config::load(self.manifest.parent())?;
         let now = Timestamp::now();
-        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now };
-        let text = solve::solve(&manifest, &options, &Lines)?;
+        let among = self.among.as_deref();
+        let options = solve::Options { cache: store.root(), offline: self.offline, config: &config, now, among };
+        let text = match among.map(|among| taken(&manifest, among, now)).transpose()?.flatten() {
+            Some(text) => text,
+            None => report::ended(&*progress, solve::solve(&manifest, &options, &*progress))?,
+        };
         publish::write(&lock, text.as_bytes(), 0o644)?;
         report::result(&format!("lock\t{}", lock.display()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The text of a lock that satisfies a manifest, as far as it can be told: whoever made it, nothing is to be solved.
+fn taken(manifest: &manifest::Manifest, lock: &Path, now: Timestamp) -> anyhow::Result<Option<String>> {
+    let Checked { unmet, unchecked } = solve::check(manifest, lock, now)?;
+    if !unmet.is_empty() {
+        return Ok(None);
+    }
+    unchecked.iter().for_each(|remark| Lines.warn(&format!("{}, {remark}", lock.display())));
+    Lines.phase(&format!("{} satisfies {}: it is taken as it is", lock.display(), manifest.path.display()));
+    Ok(Some(std::fs::read_to_string(lock).with_context(|| format!("cannot read {}", lock.display()))?))
 }
 
 /// What is asked is whether all is well; where that cannot be told, it is not.

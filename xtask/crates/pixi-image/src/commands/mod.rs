@@ -6,8 +6,10 @@ use clap::Subcommand;
 
 mod bench;
 mod build;
+mod bundle;
 mod cache;
 mod fetch;
+mod inspect;
 mod interrupt;
 mod lock;
 #[cfg(target_os = "linux")]
@@ -22,10 +24,12 @@ mod test;
 #[derive(Subcommand)]
 pub enum Command {
     Build(build::Build),
+    Bundle(bundle::Bundle),
     Plan(plan::Plan),
     Lock(lock::Lock),
     Run(run::Run),
     Test(test::Test),
+    Inspect(inspect::Inspect),
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
     Resolve(resolve::Resolve),
@@ -36,10 +40,12 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(command) => command.run(),
+            Self::Bundle(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Lock(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Inspect(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Resolve(command) => command.run(),

@@ -4,10 +4,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pixi_image::fetch;
 use pixi_image::layers::{self, PACKAGE_LAYERS};
 use pixi_image::lock;
-use pixi_image::model::{Digest, Environment};
+use pixi_image::model::{Digest, Environment, LockedPackage};
+use pixi_image::store::Store;
 use serde::Serialize;
+
+use super::cache;
 
 /// Show what an image of an environment would hold; downloads nothing.
 #[derive(clap::Args)]
@@ -24,6 +28,8 @@ pub struct Plan {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    cache: cache::CacheArgs,
 }
 
 /// Stands for the build of a wheel.
@@ -37,6 +43,8 @@ struct Report<'a> {
     subdir: &'a str,
     cuda: Option<&'a str>,
     download_bytes: u64,
+    /// As many of these are in the cache already.
+    cached_bytes: u64,
     /// Packages whose size the lock does not know; they are not in the sum.
     unknown_sizes: usize,
     packages: Vec<Package<'a>>,
@@ -69,7 +77,8 @@ struct Package<'a> {
 impl Plan {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let environment = lock::read(&self.lock, &self.environment, &self.platform)?;
-        let report = Report::of(&environment);
+        let store = self.cache.store().ok(); // without a place for it nothing is cached
+        let report = Report::of(&environment, store.as_ref());
         let mut out = std::io::stdout().lock();
         let written = if self.json {
             serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from).and_then(|()| writeln!(out))
@@ -84,7 +93,9 @@ impl Plan {
 }
 
 impl<'a> Report<'a> {
-    fn of(environment: &'a Environment) -> Self {
+    fn of(environment: &'a Environment, cache: Option<&Store>) -> Self {
+        let is_cached = |package: &&LockedPackage| cache.is_some_and(|cache| fetch::is_cached(cache.root(), package));
+        let cached = environment.packages.iter().filter(is_cached);
         let packages = environment.packages.iter().map(|package| Package {
             name: package.name(),
             version: package.version(),
@@ -112,6 +123,7 @@ impl<'a> Report<'a> {
             subdir: environment.subdir.as_str(),
             cuda: environment.cuda.as_deref(),
             download_bytes: packages.iter().filter_map(|package| package.bytes).sum(),
+            cached_bytes: cached.filter_map(LockedPackage::size).sum(),
             unknown_sizes: packages.iter().filter(|package| package.bytes.is_none()).count(),
             packages,
             layers,
@@ -124,9 +136,13 @@ impl<'a> Report<'a> {
             0 => String::new(),
             count => format!(" and {count} of unknown size"),
         };
+        let cached = match self.cached_bytes {
+            0 => String::new(),
+            bytes => format!(" ({bytes} in the cache)"),
+        };
         writeln!(
             out,
-            "environment {} for {}{cuda}: {} packages, {} bytes to download{unknown}, {} layers",
+            "environment {} for {}{cuda}: {} packages, {} bytes to download{cached}{unknown}, {} layers",
             self.environment,
             self.platform,
             self.packages.len(),

@@ -1,9 +1,20 @@
 //! What the user sees: results on stdout, everything else as plain lines on stderr.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use anyhow::Context;
+use pixi_image::bars::Bars;
 use pixi_image::progress::Progress;
+
+/// What shows the work: a bar on a terminal, else lines. A bar has a thread, so this is not for commands that make
+/// namespaces.
+pub fn progress() -> Arc<dyn Progress + Send + Sync> {
+    match Bars::on_terminal() {
+        Some(bars) => Arc::new(bars),
+        None => Arc::new(Lines),
+    }
+}
 
 /// One line for each thing worth saying.
 pub struct Lines;
@@ -27,6 +38,16 @@ impl Progress for Lines {
     fn warn(&self, text: &str) {
         line(&format!("warning: {text}"));
     }
+}
+
+/// Passes on how the work ended, once what was shown of it is gone.
+pub fn ended<T, E>(progress: &dyn Progress, result: Result<T, E>) -> Result<T, E> {
+    if result.is_ok() {
+        progress.finished()
+    } else {
+        progress.stopped()
+    }
+    result
 }
 
 /// A line on stderr. That nobody reads it is no reason to stop.

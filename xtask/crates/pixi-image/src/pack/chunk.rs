@@ -67,6 +67,11 @@ impl Chunk {
         }
     }
 
+    /// About how many bytes it is as a gzip member: the framing of what could not be compressed is left out.
+    pub fn gzip_size(&self) -> u64 {
+        (GZIP_HEADER.len() + 8) as u64 + u64::from(self.stored)
+    }
+
     /// Its size as inodes and the fragment table write it.
     pub fn squashfs_block(&self) -> u32 {
         match self.encoding {

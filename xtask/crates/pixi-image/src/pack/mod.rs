@@ -67,6 +67,11 @@ impl PackIndex {
         self.chunks.iter().map(Chunk::squashfs_size).sum()
     }
 
+    /// About how many bytes the pack adds to a layer.
+    pub fn layer_size(&self) -> u64 {
+        self.chunks.iter().filter(|chunk| chunk.in_layer()).map(Chunk::gzip_size).sum()
+    }
+
     /// Uncompressed bytes of all files.
     pub fn content_size(&self) -> u64 {
         let size = |entry: &PackedEntry| match &entry.kind {

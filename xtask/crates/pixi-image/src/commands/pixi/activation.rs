@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pixi_image::install;
@@ -13,6 +14,7 @@ use super::LockAndInstallArgs;
 use super::machine::Machine;
 use super::workspace::{self, Workspace, variable};
 use crate::commands::interrupt;
+use crate::commands::report::Lines;
 
 /// An environment that can be activated.
 pub struct Ready<'a> {
@@ -39,7 +41,7 @@ impl<'a> Ready<'a> {
         }
         let prefix = install::prefix(&workspace.manifest_path, &environment.name);
         if arguments.installs() {
-            interrupt::watch()?;
+            interrupt::watch(Arc::new(Lines))?;
             let store = workspace::store()?;
             workspace.update_lock(arguments.usage(), &store)?;
             let locked = workspace.runnable(environment, &Machine::detect()?)?;

@@ -1,6 +1,7 @@
 //! `pixi install`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::machine::Machine;
 use super::workspace::{self, Workspace};
@@ -31,7 +32,7 @@ impl Install {
             (false, named) => named.iter().map(String::as_str).collect(),
         };
         let environments = names.iter().map(|name| workspace.environment(Some(name))).collect::<Result<Vec<_>, _>>()?;
-        interrupt::watch()?;
+        interrupt::watch(Arc::new(report::Lines))?;
         let store = workspace::store()?;
         workspace.update_lock(self.lock.usage(), &store)?;
         let machine = Machine::detect()?;

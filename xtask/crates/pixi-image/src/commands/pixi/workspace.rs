@@ -143,7 +143,7 @@ impl Workspace {
         }
         let config = Config::load(Some(&self.root))?;
         let now = Timestamp::now();
-        let options = solve::Options { cache: store.root(), offline: false, config: &config, now };
+        let options = solve::Options { cache: store.root(), offline: false, config: &config, now, among: None };
         let text = solve::solve(&self.manifest, &options, &Lines)?;
         publish::write(&path, text.as_bytes(), 0o644)?;
         Ok(())
