@@ -1,7 +1,6 @@
 //! `bench` as it is typed: what it runs and in which order; stand-ins for the heavy programs tell what they were asked.
 #![cfg(unix)]
 
-#[allow(dead_code)] // each test uses its part of it
 mod support;
 
 use std::collections::BTreeMap;
