@@ -91,7 +91,8 @@ pub fn prepare(
             Environment { title, name: "gpu", directory: format!("{out}/rehearsal"), base, variant }
         }
         Some(shape) => {
-            let title = format!("the shape of {}, scale {}", shape.lock, shape.scale);
+            let file = shape.lock.rsplit('/').next().unwrap_or(&shape.lock);
+            let title = format!("the shape of {file}, scale {}", shape.scale);
             Environment { title, name: "default", directory: format!("{out}/shape"), base, variant }
         }
     };

@@ -15,7 +15,7 @@ pub struct Row {
 }
 
 const WIDTH: f64 = 760.0;
-const LEFT: f64 = 230.0;
+const LEFT: f64 = 250.0;
 const RIGHT: f64 = 110.0;
 const TOP: f64 = 44.0;
 const STEP: f64 = 30.0;
@@ -75,7 +75,7 @@ mod tests {
             ours: value < 5.0,
         };
         let svg = svg("a < b & \"c\"", &[row("docker build", 10.0), row("native", 1.0)]);
-        assert!(svg.contains("width=\"420.0\"") && svg.contains("width=\"42.0\""), "{svg}");
+        assert!(svg.contains("width=\"400.0\"") && svg.contains("width=\"40.0\""), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt; b &amp; &quot;c&quot;\""), "{svg}");
         assert_eq!(svg.matches("class=\"ours\"").count(), 1);
         assert!(svg.contains("prefers-color-scheme:dark"));
