@@ -51,7 +51,8 @@ pub fn write(
     // The machine's own configuration of channels has no say in what is measured.
     let config = Config::default();
     let cache = scratch.path().join("cache");
-    let options = solve::Options { cache: &cache, offline: false, config: &config, now: jiff::Timestamp::now() };
+    let now = jiff::Timestamp::now();
+    let options = solve::Options { cache: &cache, offline: false, config: &config, now, among: None };
     let lock = solve::solve(&manifest::read(&local)?, &options, progress)?;
     let lock = at(&lock, &place, url).ok_or(WorkspaceError::NoChannel)?;
     publish::write(&directory.join("pixi.toml"), manifest.as_bytes(), 0o644)?;
