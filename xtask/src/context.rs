@@ -20,8 +20,10 @@ use crate::options::Options;
 use crate::ui::Ui;
 
 mod exchange;
+mod measure;
 
 pub use exchange::{Entry, Exchange};
+pub use measure::Usage;
 
 /// How long a command may take that only says what there is: a daemon that hangs must not stop everything.
 const GLANCE: Duration = Duration::from_secs(5);

@@ -11,6 +11,8 @@ pub enum Json {
     Text(String),
     /// A number of things, bytes or milliseconds.
     Number(u64),
+    /// A ratio, or another number that is no count; none where it is not finite.
+    Real(f64),
     /// A truth.
     Bool(bool),
     /// Values in order.
@@ -32,6 +34,8 @@ impl fmt::Display for Json {
             Self::Null => f.write_str("null"),
             Self::Text(text) => quoted(f, text),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Real(number) if number.is_finite() => write!(f, "{number:.4}"),
+            Self::Real(_) => f.write_str("null"),
             Self::Bool(truth) => write!(f, "{truth}"),
             Self::List(values) => {
                 let values = values.iter().map(|value| (None, value)).collect::<Vec<_>>();
@@ -84,7 +88,9 @@ mod tests {
         let value = Json::Object(vec![
             ("a", Json::List(vec![Json::Number(1), Json::Null, Json::Bool(true)])),
             ("b", Json::text("\"\\\n\u{1b} ä")),
+            ("c", Json::List(vec![Json::Real(1.0 / 12.0), Json::Real(f64::NAN)])),
         ]);
-        assert_eq!(value.to_string(), "{\"a\": [1, null, true], \"b\": \"\\\"\\\\\\n\\u001b ä\"}");
+        let text = "{\"a\": [1, null, true], \"b\": \"\\\"\\\\\\n\\u001b ä\", \"c\": [0.0833, null]}";
+        assert_eq!(value.to_string(), text);
     }
 }

@@ -11,6 +11,7 @@ use crate::step::Group;
 use crate::steps::{self, STEPS};
 
 mod all;
+mod bench;
 mod bundle;
 mod commit;
 mod completions;
@@ -136,6 +137,14 @@ pub const COMMANDS: &[Generic] = &[
         example: "cargo xtask verify target/containers/cuda-exercise-gpu.sif",
         arguments: verify::arguments,
         run: verify::run,
+    },
+    Generic {
+        name: "bench",
+        group: Group::Beyond,
+        about: "Measure builds: time, CPU, memory and sizes, by each engine",
+        example: "cargo xtask bench --shape pixi.lock --scale 0.1 --runs 3",
+        arguments: bench::arguments,
+        run: bench::run,
     },
 ];
 

@@ -88,11 +88,16 @@ impl CondaWriter {
     /// Adds a text in which installers replace [`placeholder`].
     pub fn text_with_prefix(&mut self, path: &ImagePath, mode: Mode, mut text: &[u8]) -> io::Result<()> {
         self.file(path, mode, text.len() as u64, &mut text)?;
+        self.holds_placeholder(path, false);
+        Ok(())
+    }
+
+    /// Says of a file that was added that installers replace [`placeholder`] in it, as in a text or as in a binary.
+    pub fn holds_placeholder(&mut self, path: &ImagePath, binary: bool) {
         if let Some(record) = self.paths.get_mut(path.lossy().as_ref()) {
-            record.file_mode = Some("text");
+            record.file_mode = Some(if binary { "binary" } else { "text" });
             record.prefix_placeholder = Some(placeholder());
         }
-        Ok(())
     }
 
     /// Adds a symbolic link.

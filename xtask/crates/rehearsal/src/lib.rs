@@ -22,7 +22,10 @@ pub mod recipes;
 pub mod record;
 pub mod repack;
 pub mod serve;
+pub mod shape;
 pub mod signature;
 pub mod sources;
+pub mod variant;
+pub mod workspace;
 
 pub use make::{Rehearsal, RehearsalError, Request, make};

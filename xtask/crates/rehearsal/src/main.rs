@@ -11,7 +11,7 @@ use pixi_image::bars::Bars;
 use pixi_image::progress::Progress;
 use pixi_image::publish;
 use rehearsal::serve::{self, Served};
-use rehearsal::{Rehearsal, Request, cache, pixi_base};
+use rehearsal::{Rehearsal, Request, cache, pixi_base, shape, variant, workspace};
 
 /// Makes a conda channel and a base image out of Debian's mirror, for places that cannot reach conda-forge.
 #[derive(Parser)]
@@ -29,6 +29,10 @@ enum Command {
     AddPixi(AddPixi),
     /// Serve a channel on 127.0.0.1 until stdin is closed
     Serve(Serve),
+    /// Make packages with the names and sizes of a lock, and made-up contents
+    Shape(Shape),
+    /// Make another build of one package, and a workspace that has it
+    Variant(Variant),
 }
 
 #[derive(Args)]
@@ -76,11 +80,73 @@ struct Serve {
     port: u16,
 }
 
+#[derive(Args)]
+struct Shape {
+    /// The lock whose packages are imitated
+    #[arg(long, value_name = "FILE")]
+    lock: PathBuf,
+    /// Its environment
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    environment: String,
+    /// A platform of the lock
+    #[arg(long, value_name = "NAME", default_value = "linux-64")]
+    platform: String,
+    /// The directory for channel, workspace and changed
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Each archive gets this share of its real size
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = permille)]
+    scale: u64,
+    /// Make another build of this package, and the workspace `changed` that has it
+    #[arg(long, value_name = "package=NAME", value_parser = package)]
+    variant: Option<String>,
+    /// Where the channel will be served
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8765")]
+    url: String,
+}
+
+#[derive(Args)]
+struct Variant {
+    /// The channel's directory, as `make` or `shape` wrote it
+    #[arg(long, value_name = "DIR")]
+    channel: PathBuf,
+    /// The package
+    #[arg(long, value_name = "NAME")]
+    package: String,
+    /// A manifest that asks for it
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// The directory for channel, workspace and changed
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where the manifest says that the channel is served
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8765")]
+    url: String,
+}
+
+/// A share of 1, in permille.
+fn permille(text: &str) -> Result<u64, String> {
+    let share: f64 = text.parse().map_err(|_| "a share reads like 1 or 0.1".to_owned())?;
+    if !(0.001..=1.0).contains(&share) {
+        return Err("a share lies between 0.001 and 1".to_owned());
+    }
+    Ok((share * 1000.0).round() as u64)
+}
+
+fn package(text: &str) -> Result<String, String> {
+    match text.strip_prefix("package=") {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err("expected package=NAME".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Make(command) => command.run(),
         Command::AddPixi(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::Shape(command) => command.run(),
+        Command::Variant(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -172,6 +238,39 @@ impl Serve {
             }
             Ok(())
         })
+    }
+}
+
+impl Shape {
+    fn run(self) -> anyhow::Result<()> {
+        let request = shape::Request {
+            lock: self.lock,
+            environment: self.environment,
+            platform: self.platform,
+            out: self.out,
+            permille: self.scale,
+            url: self.url,
+            variant: self.variant,
+        };
+        let made = shape::shape(&request, &Lines::default())?;
+        if made.unchanged {
+            eprintln!("nothing to do: {} is complete", request.out.display());
+        }
+        println!("shape\t{}\t{}\t{}", made.packages, request.out.display(), made.bytes);
+        Ok(())
+    }
+}
+
+impl Variant {
+    fn run(self) -> anyhow::Result<()> {
+        let manifest = std::fs::read_to_string(&self.manifest)
+            .map_err(|error| anyhow!("cannot read {}: {error}", self.manifest.display()))?;
+        let channel = self.out.join("channel");
+        workspace::write(&self.out.join("workspace"), &manifest, &self.channel, &self.url, &Lines::default())?;
+        let other = variant::add(&self.channel, &channel, &self.package)?;
+        workspace::write(&self.out.join("changed"), &manifest, &channel, &self.url, &Lines::default())?;
+        println!("variant\t{}\t{}\t{}", other.sha256, self.out.display(), other.size);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod bench;
 mod build;
 mod bundle;
 mod cache;
@@ -34,6 +35,7 @@ pub enum Command {
     Fetch(fetch::Fetch),
     Probe(probe::Probe),
     Resolve(resolve::Resolve),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -50,6 +52,7 @@ impl Command {
             Self::Fetch(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Resolve(command) => command.run(),
+            Self::Bench(command) => command.run(),
         }
     }
 }
