@@ -64,7 +64,7 @@ pub struct Script {
 pub struct ActivationInput<'a> {
     /// The environment.
     pub environment: &'a Environment,
-    /// Where it stands in the image.
+    /// Where the image shows it.
     pub prefix: &'a Prefix,
     /// The workspace's name in the manifest.
     pub workspace_name: &'a str,
@@ -270,7 +270,8 @@ impl State {
         let contents = input.scripts.iter().map(|script| script.content.as_deref());
         let sources: Vec<_> =
             self.scripts.iter().zip(contents).map(|(path, content)| evaluate::Source { path, content }).collect();
-        evaluate::evaluate(&sources, &self.env(), input.prefix.as_str(), input.files)
+        let prefixes = [input.prefix, &Prefix::of_packages()].map(|prefix| prefix.as_str().to_owned());
+        evaluate::evaluate(&sources, &self.env(), &prefixes, input.files)
     }
 
     /// With what the scripts set: for an OCI image, and for a SIF.

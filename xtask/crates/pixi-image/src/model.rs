@@ -267,12 +267,22 @@ impl Environment {
     }
 }
 
-/// Where an environment is installed in the image: absolute, `/`-separated, without `.` or `..`.
+/// The place of an environment: absolute, `/`-separated, without `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
 
 impl Prefix {
-    /// The place that the lesson's recipe uses: `/app/.pixi/envs/<environment>`.
+    /// What the link at [`Self::of_environment`] holds.
+    pub const LINK: &str = "../environment";
+
+    /// Where packages are installed in every image. It names no environment: a package's layer and pack, in which each
+    /// header and each patched file names this place, are the same bytes for all environments of a lock.
+    pub fn of_packages() -> Self {
+        Self("/app/.pixi/environment".to_owned())
+    }
+
+    /// Where an image shows its environment, as the lesson's recipe does: `/app/.pixi/envs/<environment>`. In our images it
+    /// is a link to [`Self::of_packages`]; variables name this place, and so does whoever looks for a file.
     pub fn of_environment(name: &str) -> Self {
         Self(format!("/app/.pixi/envs/{name}"))
     }

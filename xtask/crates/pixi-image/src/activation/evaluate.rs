@@ -70,12 +70,12 @@ const FUEL: u64 = 100_000_000;
 /// What one command costs of it.
 const COMMAND_COST: u64 = 1000;
 
-/// Works out what `scripts` change, read one after the other by one shell that was started with `env`. `prefix` is the
-/// environment's, and `files` what the image holds.
+/// Works out what `scripts` change, read one after the other by one shell that was started with `env`. `prefixes`
+/// are the environment's, where it is shown and where it is installed, and `files` is what the image holds.
 pub fn evaluate(
     scripts: &[Source<'_>],
     env: &[(String, String)],
-    prefix: &str,
+    prefixes: &[String],
     files: &dyn Files,
 ) -> std::result::Result<Outcome, NotStatic> {
     let unreadable = || NotStatic {
@@ -84,7 +84,7 @@ pub fn evaluate(
         what: "it cannot be parsed".to_owned(),
     };
     std::thread::scope(|scope| {
-        let shell = || Shell::new(env, prefix, files).run(scripts);
+        let shell = || Shell::new(env, prefixes, files).run(scripts);
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, shell);
         // A parser that panics is no reason to stop a build.
         thread.map_err(|_| unreadable())?.join().unwrap_or_else(|_| Err(unreadable()))
@@ -102,7 +102,7 @@ enum Flow {
 
 /// The state of the shell that is not there.
 struct Shell<'a> {
-    prefix: &'a str,
+    prefixes: &'a [String],
     files: &'a dyn Files,
     initial: BTreeMap<String, String>,
     variables: BTreeMap<String, Variable>,
@@ -119,12 +119,12 @@ struct Shell<'a> {
 }
 
 impl<'a> Shell<'a> {
-    fn new(env: &[(String, String)], prefix: &'a str, files: &'a dyn Files) -> Self {
+    fn new(env: &[(String, String)], prefixes: &'a [String], files: &'a dyn Files) -> Self {
         let initial: BTreeMap<_, _> = env.iter().filter(|(name, _)| super::is_name(name)).cloned().collect();
         let known = initial.iter().filter(|(name, _)| !variables::is_of_the_container(name));
         let variables = known.map(|(name, value)| (name.clone(), Variable::imported(value))).collect();
         Self {
-            prefix,
+            prefixes,
             files,
             initial,
             variables,

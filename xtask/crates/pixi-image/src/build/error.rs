@@ -66,6 +66,16 @@ pub enum BuildError {
     )]
     BaseTooDeep { layers: usize, max: usize },
     #[error(
+        "the environment `{0}` cannot be put into an image: its name is no name of a directory\n  hint: name it with letters, \
+         digits and `-`, as pixi demands"
+    )]
+    EnvironmentName(String),
+    #[error(
+        "the base image has an environment already, at {path}: this one would be mixed with it\n  hint: use the base image \
+         that it was made from"
+    )]
+    BaseHasEnvironment { path: String },
+    #[error(
         "in the base image {path} is no plain directory, so nothing can be installed below it\n  hint: use another base image"
     )]
     BaseInTheWay { path: String },

@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::archive::ArchiveWriter;
 use crate::config::Config;
+use crate::entry::ImagePath;
 use crate::fetch;
 use crate::lock;
 use crate::manifest;
@@ -148,10 +149,13 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
         let unchecked = solve::require_satisfied(&request.manifest, &request.lock, &request.environment, now)?;
         unchecked.iter().for_each(|remark| progress.warn(remark));
     }
+    if !ImagePath::new(&environment.name).is_ok_and(|name| name.parts().count() == 1) {
+        return Err(BuildError::EnvironmentName(environment.name));
+    }
     let files = root::Files { manifest: manifest::text(&request.manifest)?, lock: root::read(&request.lock)? };
     refuse_secrets(request, &files)?;
     let architecture = architecture(environment.subdir)?;
-    let prefix = Prefix::of_environment(&environment.name);
+    let prefix = Prefix::of_packages();
     let compressors = Compressors::start(request.jobs);
 
     let base = prepare_base(request, architecture, store, &compressors, progress)?;

@@ -56,22 +56,22 @@ impl Root {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<Self, BuildError> {
-        let prefix = &Prefix::of_environment(&environment.name);
-        let base_tree = base_tree(base.as_ref(), prefix)?;
+        let (installed, prefix) = (&Prefix::of_packages(), &Prefix::of_environment(&environment.name));
+        let base_tree = base_tree(base.as_ref(), [installed, prefix])?;
         let packages = packages.packs;
         let workspace = workspace_name(&request.reference);
-        let scripts = activation_scripts(&packages, prefix);
+        let scripts = activation_scripts(&packages, installed, prefix);
         let activation = Activation::new(ActivationInput {
             environment,
             prefix,
             workspace_name: workspace,
-            files: &files_for(&scripts, base.as_ref(), &packages)?,
+            files: &files_for(&scripts, base.as_ref(), &packages, prefix)?,
             scripts,
-            env_vars: captured(&packages, prefix, ENV_VARS)
+            env_vars: captured(&packages, installed, ENV_VARS)
                 .map(|(path, content)| (path.clone(), content.clone()))
                 .collect(),
             base_env: base_env(base.as_ref()),
-            shell: find_shell(&base_tree, &packages, prefix),
+            shell: find_shell(&base_tree, &packages, installed, prefix),
         })?;
         warn_of_activation(&activation, progress);
         let created = request.created.unwrap_or_else(|| newest_package(environment));
@@ -83,7 +83,6 @@ impl Root {
             manifest: files.manifest.as_bytes(),
             lock: &files.lock,
             environment,
-            prefix,
             entrypoint: entrypoint.as_ref(),
             mtime: mtime(created),
         };
@@ -154,19 +153,23 @@ fn insert(tree: &mut Tree, pack: &PackFile, position: u64, first_fragment: u32) 
     Ok(())
 }
 
-/// The base's tree; refuses a base in which the prefix would be written through something else than directories.
-fn base_tree(base: Option<&PreparedBase>, prefix: &Prefix) -> Result<Tree, BuildError> {
+/// The base's tree; refuses a base in which one of `places` would be written through something else than directories, or
+/// is taken: an environment of the base would be mixed with ours, or hidden by it.
+fn base_tree(base: Option<&PreparedBase>, places: [&Prefix; 2]) -> Result<Tree, BuildError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if let Some(base) = base {
         insert(&mut tree, &base.pack, 0, 0)?;
     }
-    let mut place = ImagePath::new(prefix.relative()).ok();
-    while let Some(path) = place {
+    for place in places.into_iter().filter_map(|place| ImagePath::new(place.relative()).ok()) {
         let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory(_));
-        if tree.get(&path).is_some_and(|(_, node)| !is_directory(node)) {
+        let mut above = std::iter::successors(place.parent(), ImagePath::parent);
+        if let Some(path) = above.find(|path| tree.get(path).is_some_and(|(_, node)| !is_directory(node))) {
             return Err(BuildError::BaseInTheWay { path: format!("/{path}") });
         }
-        place = path.parent();
+        let is_free = |node: &Node| matches!(&node.kind, NodeKind::Directory(children) if children.is_empty());
+        if tree.get(&place).is_some_and(|(_, node)| !is_free(node)) {
+            return Err(BuildError::BaseHasEnvironment { path: format!("/{place}") });
+        }
     }
     Ok(tree)
 }
@@ -177,15 +180,15 @@ fn base_env(base: Option<&PreparedBase>) -> Vec<String> {
 }
 
 /// The base's bash, else the environment's own, else the base's sh: only bash reads every activation script.
-fn find_shell(base: &Tree, packages: &[PackagePack], prefix: &Prefix) -> Option<Shell> {
+fn find_shell(base: &Tree, packages: &[PackagePack], installed: &Prefix, shown: &Prefix) -> Option<Shell> {
     let in_base = |path: &str| ImagePath::new(&path[1..]).ok().and_then(|path| base.resolve(&path)).is_some();
-    let own = format!("{}/bin/bash", prefix.relative());
+    let own = format!("{}/bin/bash", installed.relative());
     let in_environment =
         || packages.iter().flat_map(|p| &p.file.index.entries).any(|entry| entry.path.as_bytes() == own.as_bytes());
     if in_base(BASH) {
         Some(Shell::Bash(BASH.into()))
     } else if in_environment() {
-        Some(Shell::Bash(format!("/{own}")))
+        Some(Shell::Bash(format!("{}/bin/bash", shown.as_str())))
     } else {
         in_base(SH).then(|| Shell::Posix(SH.into()))
     }
@@ -215,33 +218,44 @@ const ACTIVATE: &str = "etc/conda/activate.d";
 /// The files that were kept while packing, of one directory of the environment.
 fn captured<'a>(
     packages: &'a [PackagePack],
-    prefix: &Prefix,
+    installed: &Prefix,
     directory: &str,
 ) -> impl Iterator<Item = &'a (ImagePath, Vec<u8>)> {
-    let directory = format!("{}/{directory}", prefix.relative());
+    let directory = format!("{}/{directory}", installed.relative());
     let all = packages.iter().flat_map(|package| &package.file.index.captured);
     all.filter(move |(path, _)| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()))
 }
 
-fn activation_scripts(packages: &[PackagePack], prefix: &Prefix) -> Vec<Script> {
-    let directory = format!("{}/{ACTIVATE}", prefix.relative());
+/// The environment's scripts, by the paths that `pixi shell-hook` names.
+fn activation_scripts(packages: &[PackagePack], installed: &Prefix, shown: &Prefix) -> Vec<Script> {
+    let directory = format!("{}/{ACTIVATE}", installed.relative());
     let contents: BTreeMap<_, _> =
-        captured(packages, prefix, ACTIVATE).map(|(path, content)| (path, content)).collect();
+        captured(packages, installed, ACTIVATE).map(|(path, content)| (path, content)).collect();
     let entries = packages.iter().flat_map(|package| &package.file.index.entries);
-    let scripts = entries
-        .map(|entry| &entry.path)
-        .filter(|path| path.file_name().ends_with(b".sh"))
-        .filter(|path| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()))
-        .map(|path| Script { path: path.clone(), content: contents.get(path).map(|content| (*content).clone()) });
-    scripts.collect()
+    let scripts = entries.map(|entry| &entry.path).filter(|path| path.file_name().ends_with(b".sh"));
+    let scripts = scripts.filter(|path| path.parent().is_some_and(|parent| parent.as_bytes() == directory.as_bytes()));
+    let shown = format!("{}/{ACTIVATE}/", shown.relative());
+    let script = |path: &ImagePath| Script {
+        path: ImagePath::new([shown.as_bytes(), path.file_name()].concat()).unwrap_or_else(|_| path.clone()),
+        content: contents.get(path).map(|content| (*content).clone()),
+    };
+    scripts.map(script).collect()
 }
 
-/// The files of the base and of all packages, merged where there is a script that may ask for them.
-fn files_for(scripts: &[Script], base: Option<&PreparedBase>, packages: &[PackagePack]) -> Result<Merged, TreeError> {
+/// The files of the base and of all packages, and the link to these, merged where there is a script that may ask for them.
+fn files_for(
+    scripts: &[Script],
+    base: Option<&PreparedBase>,
+    packages: &[PackagePack],
+    shown: &Prefix,
+) -> Result<Merged, TreeError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if !scripts.is_empty() {
         for pack in base.map(|base| &base.pack).into_iter().chain(packages.iter().map(|package| &package.file)) {
             insert(&mut tree, pack, 0, 0)?;
+        }
+        if let Ok(shown) = ImagePath::new(shown.relative()) {
+            tree.insert_symlink(&shown, Prefix::LINK, 0)?;
         }
     }
     Ok(Merged(tree))

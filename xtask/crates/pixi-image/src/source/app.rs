@@ -34,8 +34,6 @@ pub struct AppInput<'a> {
     pub lock: &'a [u8],
     /// The environment in the image.
     pub environment: &'a Environment,
-    /// Where it stands.
-    pub prefix: &'a Prefix,
     /// The entrypoint; none where the image has no shell.
     pub entrypoint: Option<&'a Entrypoint>,
     /// The time of every entry here, in seconds since 1970-01-01 UTC.
@@ -215,12 +213,15 @@ impl Listing {
 
     /// The manifest, the lock, and what `pixi install` leaves beside the packages.
     fn workspace(&mut self, input: &AppInput<'_>) -> Result<(), AppError> {
-        let records = format!("{}/conda-meta", input.prefix.relative());
-        let mut directory = Some(image_path(&records, Path::new(&records))?);
-        while let Some(path) = directory {
-            directory = path.parent();
-            self.directory(path);
+        let (packages, shown) = (Prefix::of_packages(), Prefix::of_environment(&input.environment.name));
+        let records = format!("{}/conda-meta", packages.relative());
+        let link = image_path(shown.relative(), Path::new(shown.as_str()))?;
+        let mut directories = BTreeSet::new();
+        for place in [Some(image_path(&records, Path::new(&records))?), link.parent()] {
+            directories.extend(std::iter::successors(place, ImagePath::parent));
         }
+        directories.into_iter().for_each(|path| self.directory(path));
+        self.add(link, EntryKind::Symlink { target: Prefix::LINK.into() }, Mode::SYMLINK, Content::None);
         self.bytes("app/pixi.toml", Mode::FILE, input.manifest)?;
         self.bytes("app/pixi.lock", Mode::FILE, input.lock)?;
         if let Some(entrypoint) = input.entrypoint {
@@ -229,7 +230,8 @@ impl Listing {
         self.bytes("app/.pixi/.gitignore", Mode::FILE, "*\n!config.toml\n")?;
         self.bytes("app/.pixi/.condapackageignore", Mode::FILE, ".pixi\n!.pixi/config.toml\n")?;
         self.bytes(&format!("{records}/pixi"), Mode::FILE, format!("{:#}", marker(input.environment)))?;
-        self.bytes(&format!("{records}/pixi_env_prefix"), Mode::FILE, format!("/{records}"))?;
+        // pixi compares it with the place where it looks for the environment.
+        self.bytes(&format!("{records}/pixi_env_prefix"), Mode::FILE, format!("{}/conda-meta", shown.as_str()))?;
         self.bytes(&format!("{records}/history"), Mode::FILE, "# `conda run --prefix` asks for this file\n")
     }
 

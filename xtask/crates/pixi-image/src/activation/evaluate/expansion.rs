@@ -292,7 +292,7 @@ impl Shell<'_> {
     /// What an unquoted pattern becomes: the paths that match, else itself.
     fn path_names(&mut self, field: &[Character]) -> Result<Vec<String>> {
         let text = text_of(field);
-        let below = text.strip_prefix(self.prefix).is_some_and(|rest| rest.starts_with('/'));
+        let below = self.below_prefix(&text).is_some_and(|rest| !rest.is_empty());
         let plain = text.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
         if !below || !plain || text.chars().any(Unknowns::is_mark) {
             return Err("a pattern for paths outside of the environment".to_owned());

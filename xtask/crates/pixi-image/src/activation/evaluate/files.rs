@@ -43,7 +43,7 @@ impl Shell<'_> {
             return Err("a test of a path with `..`".to_owned());
         }
         let plain = format!("/{}", parts.join("/"));
-        let inside = plain.strip_prefix(self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let inside = self.below_prefix(&plain).is_some();
         if !inside && parts.first().is_some_and(|first| VOLATILE.contains(first)) {
             return Err(format!("a test of {path}, which only a running container has"));
         }
@@ -55,6 +55,12 @@ impl Shell<'_> {
             Some(FileKind::File { .. }) if path.ends_with('/') || path.ends_with("/.") => None,
             kind => kind,
         })
+    }
+
+    /// What is left of a path of the environment: nothing, or what begins with `/`.
+    pub fn below_prefix<'t>(&self, path: &'t str) -> Option<&'t str> {
+        let mut rests = self.prefixes.iter().filter_map(|prefix| path.strip_prefix(prefix.as_str()));
+        rests.find(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Whether everyone may read (`r`) or run and enter (`x`) what stands at a path.

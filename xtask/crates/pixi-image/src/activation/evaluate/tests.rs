@@ -24,18 +24,22 @@ impl Files for Machine {
     }
 }
 
-/// A directory with an environment in it.
+/// A directory with an environment in it, which is shown by a link, as in an image.
 struct Place {
     directory: tempfile::TempDir,
     prefix: String,
+    installed: String,
 }
 
 impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let prefix = directory.path().join("envs/a b").to_str().unwrap().to_owned();
+        let [prefix, installed] = ["envs/a b", "environment"].map(|place| directory.path().join(place));
+        fs::create_dir_all(prefix.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("../environment", &prefix).unwrap();
+        let [prefix, installed] = [prefix, installed].map(|place| place.to_str().unwrap().to_owned());
         let file = |path: &str, mode: u32, content: &str| {
-            let path = Path::new(&prefix).join(path);
+            let path = Path::new(&installed).join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, content).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -51,7 +55,7 @@ impl Place {
         file("lib/plugin-file", 0o644, "");
         file("lib/.plugin-hidden", 0o644, "");
         std::os::unix::fs::symlink("plugin-a", Path::new(&prefix).join("lib/plugin-link")).unwrap();
-        Self { directory, prefix }
+        Self { directory, prefix, installed }
     }
 
     /// A prefix without blanks for scripts that do not quote.
@@ -60,6 +64,10 @@ impl Place {
         let plain = place.directory.path().join("envs/plain").to_str().unwrap().to_owned();
         fs::rename(&place.prefix, &plain).unwrap();
         Self { prefix: plain, ..place }
+    }
+
+    fn prefixes(&self) -> [String; 2] {
+        [self.prefix.clone(), self.installed.clone()]
     }
 
     fn env(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -72,7 +80,7 @@ impl Place {
         let names: Vec<_> = (0..scripts.len()).map(|number| format!("/{number}.sh")).collect();
         let sources: Vec<_> =
             names.iter().zip(scripts).map(|(path, script)| Source { path, content: Some(script.as_bytes()) }).collect();
-        evaluate(&sources, env, &self.prefix, &Machine)
+        evaluate(&sources, env, &self.prefixes(), &Machine)
     }
 
     /// What a real shell that was started with `env` has in its environment after the scripts.
@@ -235,7 +243,7 @@ fn what_leaves_the_subset_is_named_with_its_line() {
         (Some("A=\u{F0000}".as_bytes()), "private use"),
     ] {
         let source = Source { path: "/x.sh", content };
-        let error = evaluate(&[source], &place.env(&[]), &place.prefix, &Machine).unwrap_err();
+        let error = evaluate(&[source], &place.env(&[]), &place.prefixes(), &Machine).unwrap_err();
         assert!(error.what.contains(what), "{error}");
     }
 }

@@ -68,7 +68,6 @@ fn run(application: Option<&Path>, sink: &mut Recorder) -> Result<(), AppError> 
         manifest: b"[workspace]\n",
         lock: b"version: 7\n",
         environment: &environment,
-        prefix: &Prefix::of_environment("gpu"),
         entrypoint: Some(&entrypoint),
         mtime: 11,
     };
@@ -112,12 +111,13 @@ fn everything_comes_in_the_order_of_the_paths_with_modes_that_no_umask_touches()
             "755 app/.pixi",
             "644 app/.pixi/.condapackageignore",
             "644 app/.pixi/.gitignore",
+            "755 app/.pixi/environment",
+            "755 app/.pixi/environment/conda-meta",
+            "644 app/.pixi/environment/conda-meta/history",
+            "644 app/.pixi/environment/conda-meta/pixi",
+            "644 app/.pixi/environment/conda-meta/pixi_env_prefix",
             "755 app/.pixi/envs",
-            "755 app/.pixi/envs/gpu",
-            "755 app/.pixi/envs/gpu/conda-meta",
-            "644 app/.pixi/envs/gpu/conda-meta/history",
-            "644 app/.pixi/envs/gpu/conda-meta/pixi",
-            "644 app/.pixi/envs/gpu/conda-meta/pixi_env_prefix",
+            "777 app/.pixi/envs/gpu",
             "755 app/entrypoint.sh",
             "644 app/pixi.lock",
             "644 app/pixi.toml",
@@ -142,11 +142,13 @@ fn everything_comes_in_the_order_of_the_paths_with_modes_that_no_umask_touches()
 fn pixi_finds_its_own_files() {
     let mut sink = Recorder::default();
     run(None, &mut sink).unwrap();
-    let marker: serde_json::Value = serde_json::from_str(sink.text("app/.pixi/envs/gpu/conda-meta/pixi")).unwrap();
+    let marker: serde_json::Value = serde_json::from_str(sink.text("app/.pixi/environment/conda-meta/pixi")).unwrap();
     assert_eq!(marker["manifest_path"], "/app/pixi.toml");
     assert_eq!(marker["environment_name"], "gpu");
     assert_eq!(marker["environment_lock_file_hash"], "invalid-hash");
-    assert_eq!(sink.text("app/.pixi/envs/gpu/conda-meta/pixi_env_prefix"), "/app/.pixi/envs/gpu/conda-meta");
+    assert_eq!(sink.text("app/.pixi/environment/conda-meta/pixi_env_prefix"), "/app/.pixi/envs/gpu/conda-meta");
+    let (link, _) = sink.entries.iter().find(|(entry, _)| entry.path.as_bytes() == b"app/.pixi/envs/gpu").unwrap();
+    assert_eq!(link.kind, EntryKind::Symlink { target: b"../environment".to_vec() });
     assert_eq!(sink.text("app/.pixi/.gitignore"), "*\n!config.toml\n");
     assert_eq!(sink.text("app/pixi.lock"), "version: 7\n");
     assert!(!sink.listing().iter().any(|line| line.contains("app/src")));
