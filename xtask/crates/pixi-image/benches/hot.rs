@@ -103,7 +103,7 @@ fn package_pack(bencher: Bencher) {
 fn with_package(bencher: Bencher, work: impl Fn(&dyn Fn(&mut dyn EntrySink)) + Sync) {
     let directory = tempfile::tempdir().unwrap();
     let built = python_like().write(directory.path(), Format::Conda);
-    let (prefix, moved, shared) = (Prefix::of_environment("gpu"), BTreeMap::new(), BTreeSet::new());
+    let (prefix, moved, shared) = (Prefix::of_packages(), BTreeMap::new(), BTreeSet::new());
     let index = read_index(&built.archive).unwrap();
     bencher.counter(BytesCount::new(BYTES)).bench(|| {
         let subdir = Subdir::Linux64;
@@ -115,7 +115,7 @@ fn with_package(bencher: Bencher, work: impl Fn(&dyn Fn(&mut dyn EntrySink)) + S
 /// A library of 8 MiB that holds the placeholder a few times.
 #[divan::bench]
 fn prefix_patch_binary(bencher: Bencher) {
-    let (old, new) = (placeholder(), Prefix::of_environment("gpu"));
+    let (old, new) = (placeholder(), Prefix::of_packages());
     let part = [library(1 << 20), format!("\0{old}/lib:{old}/lib64\0").into_bytes()].concat();
     let content = part.repeat(8);
     bencher.counter(BytesCount::new(content.len())).with_inputs(|| content.clone()).bench_local_refs(|content| {
@@ -126,7 +126,7 @@ fn prefix_patch_binary(bencher: Bencher) {
 /// A script of 64 KiB that holds it in each line.
 #[divan::bench]
 fn prefix_patch_text(bencher: Bencher) {
-    let (old, new) = (placeholder(), Prefix::of_environment("gpu"));
+    let (old, new) = (placeholder(), Prefix::of_packages());
     let content = format!("#!{old}/bin/python\n{}", format!("path = '{old}/lib'\n").repeat(240)).into_bytes();
     bencher
         .counter(BytesCount::new(content.len()))
@@ -156,7 +156,7 @@ fn squashfs_tables(bencher: Bencher, files: usize) {
         }
         let fragment = FragmentRef { index: fragments.len() as u32 - 1, offset: (at % 12) as u32 * 9_000 };
         let data = FileData { size: 9_000, start: 0, blocks: Vec::new(), fragment: Some(fragment), sparse: 0 };
-        let path = ImagePath::new(format!("app/.pixi/envs/gpu/lib/part{}/module{at}.py", at / 40)).unwrap();
+        let path = ImagePath::new(format!("app/.pixi/environment/lib/part{}/module{at}.py", at / 40)).unwrap();
         tree.insert_file(&path, Mode::FILE, 1_700_000_000, data).unwrap();
     }
     let end = SUPERBLOCK_SIZE + 40_000 * fragments.len() as u64;

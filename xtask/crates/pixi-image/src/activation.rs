@@ -271,7 +271,9 @@ impl State {
         let sources: Vec<_> =
             self.scripts.iter().zip(contents).map(|(path, content)| evaluate::Source { path, content }).collect();
         let prefixes = [input.prefix, &Prefix::of_packages()].map(|prefix| prefix.as_str().to_owned());
-        evaluate::evaluate(&sources, &self.env(), &prefixes, input.files)
+        let mut outcome = evaluate::evaluate(&sources, &self.env(), &prefixes, input.files)?;
+        outcome.set.values_mut().for_each(|value| *value = as_shown(value, input.prefix));
+        Ok(outcome)
     }
 
     /// With what the scripts set: for an OCI image, and for a SIF.
@@ -334,7 +336,8 @@ fn variables(input: &ActivationInput<'_>) -> Result<Vec<Variable>, ActivationErr
     let mut files: Vec<_> = input.env_vars.iter().collect();
     files.sort();
     for (file, content) in files {
-        settings.extend(env_vars_file(file, content)?);
+        let found = env_vars_file(file, content)?.into_iter();
+        settings.extend(found.map(|(name, value)| (name, as_shown(&value, input.prefix))));
     }
     let mut all: Vec<Variable> = Vec::with_capacity(identity.len() + settings.len());
     all.extend(identity.map(|(name, value)| Variable {
@@ -345,6 +348,19 @@ fn variables(input: &ActivationInput<'_>) -> Result<Vec<Variable>, ActivationErr
     settings.retain(|name, _| !identity.iter().any(|(taken, _)| taken == name));
     all.extend(settings.into_iter().map(|(name, value)| Variable { name, value, overridable: true }));
     Ok(all)
+}
+
+/// A value with the place where the image shows its environment: what packages' files name is where they are installed.
+fn as_shown(value: &str, prefix: &Prefix) -> String {
+    let installed = Prefix::of_packages();
+    let mut parts = value.split(installed.as_str());
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_longer_name = part.starts_with(|c: char| c.is_alphanumeric() || "._-+".contains(c));
+        shown += if is_longer_name { installed.as_str() } else { prefix.as_str() };
+        shown += part;
+    }
+    shown
 }
 
 /// Reads one file of `env_vars.d`: a JSON object of names and string values (conda, "Environment variables").

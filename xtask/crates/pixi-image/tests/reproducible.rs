@@ -323,7 +323,7 @@ fn both_formats_hold_the_same_files() {
     for base in ["./base.tar", "scratch"] {
         succeeds(&mut workspace.build_on(base));
         let (tree, _) = assert_same_trees(&workspace);
-        let prefix = "app/.pixi/envs/default";
+        let prefix = "app/.pixi/environment";
         for path in [
             "bin/pure",
             "bin/another",
@@ -378,7 +378,7 @@ fn of_many_packages_some_share_a_layer_and_both_formats_hold_the_same_files() {
     let made = layers_of_packages(&workspace.work(OCI));
     assert_eq!(made.iter().flatten().count(), 150);
     assert_eq!(made, planned_layers(&workspace));
-    let records = tree.keys().filter(|path| path.starts_with(b"app/.pixi/envs/default/conda-meta/p")).count();
+    let records = tree.keys().filter(|path| path.starts_with(b"app/.pixi/environment/conda-meta/p")).count();
     assert!(records >= 150, "{records} records");
     fs::remove_dir_all(workspace.path("cache")).unwrap();
     assert_eq!(built(workspace.build_on("./base.tar").args(["-j", "8"]), &workspace), right);
@@ -413,7 +413,7 @@ fn images_for_another_architecture_are_made_of_its_packages_and_say_what_they_ar
         let (oci, sif) = (oci_tree_for(&workspace.work(OCI), "arm64").0, sif_tree(&workspace.work(SIF)));
         for tree in [oci, sif] {
             for (path, content) in [("lib/which", "arm"), ("share/for-all", "all")] {
-                let seen = &tree[format!("app/.pixi/envs/default/{path}").as_bytes()];
+                let seen = &tree[format!("app/.pixi/environment/{path}").as_bytes()];
                 assert!(
                     matches!(seen, Seen::File(_, _, digest) if *digest == Digest::of(content.as_bytes())),
                     "{seen:?}"
@@ -424,7 +424,7 @@ fn images_for_another_architecture_are_made_of_its_packages_and_say_what_they_ar
     }
     // The same lock on the machine's own architecture, and on a base that is for another.
     succeeds(&mut workspace.build_on("scratch"));
-    let which = &oci_tree(&workspace.work(OCI)).0[&b"app/.pixi/envs/default/lib/which"[..]];
+    let which = &oci_tree(&workspace.work(OCI)).0[&b"app/.pixi/environment/lib/which"[..]];
     assert!(matches!(which, Seen::File(_, _, digest) if *digest == Digest::of(b"x86")));
     workspace.forget_results();
     workspace.fails(&mut workspace.build_on("./base.tar"), &["base.tar", "linux/amd64", "linux/arm64"]);

@@ -118,15 +118,15 @@ fn an_image_has_the_files_of_its_wheels_where_its_python_wants_them() {
     let said = stderr(&succeeds(&mut workspace.build()));
     assert!(said.contains("\n  first-1.2.3  "), "{said}");
     let files = files(&workspace.work(OCI));
-    let at = |path: &str| &files[&format!("app/.pixi/envs/default/{path}")];
+    let at = |path: &str| &files[&format!("app/.pixi/environment/{path}")];
     let text = |path: &str| String::from_utf8(at(path).2.clone()).unwrap();
     let zip_time = 1_680_674_828; // 2023-04-05 06:07:08, taken for UTC
     assert_eq!(at(&format!("{MODULES}/first/native.so")), &(0o755, zip_time, vec![7; 300_000]));
     assert_eq!(at(&format!("{MODULES}/second.py")), &(0o644, zip_time, b"x = 2\n".to_vec()));
-    assert_eq!(text("bin/first-script"), "#!/app/.pixi/envs/default/bin/python3.12\nprint(1)\n");
+    assert_eq!(text("bin/first-script"), "#!/app/.pixi/environment/bin/python3.12\nprint(1)\n");
     assert_eq!(at("bin/first-script").0, 0o755);
     let command = text("bin/first");
-    assert!(command.starts_with("#!/app/.pixi/envs/default/bin/python3.12\n"), "{command}");
+    assert!(command.starts_with("#!/app/.pixi/environment/bin/python3.12\n"), "{command}");
     assert!(command.contains("\nfrom first import main\n") && command.ends_with("    sys.exit(main())\n"), "{command}");
     assert_eq!((at("bin/first").0, at("bin/first").1), (0o755, u64::from(GENERATED_MTIME)));
     assert_eq!(text(&format!("{MODULES}/first-1.2.3.dist-info/INSTALLER")), "uv-pixi");
@@ -167,7 +167,7 @@ fn of_a_path_that_several_ship_the_last_wheel_wins_and_each_record_tells_where_i
     let clash = format!("{MODULES}/shared.py is shipped by second and native, first");
     assert!(said.contains(&clash), "{said}");
     let files = files(&workspace.work(OCI));
-    let text = |path: &str| String::from_utf8(files[&format!("app/.pixi/envs/default/{path}")].2.clone()).unwrap();
+    let text = |path: &str| String::from_utf8(files[&format!("app/.pixi/environment/{path}")].2.clone()).unwrap();
     assert_eq!(text(&format!("{MODULES}/shared.py")), "second\n");
     assert_eq!(text(&format!("__clobbers__/first/{MODULES}/shared.py")), "first\n");
     assert_eq!(text(&format!("__clobbers__/native/{MODULES}/shared.py")), "native\n");
@@ -191,9 +191,9 @@ fn a_file_that_wheels_bring_alike_is_there_once_and_in_each_record() {
     assert!(!said.contains("space/__init__.py"), "{said}");
     let found = files(&workspace.work(OCI));
     let copies: Vec<_> = found.keys().filter(|path| path.ends_with("space/__init__.py")).collect();
-    assert_eq!(copies, [&format!("app/.pixi/envs/default/{MODULES}/space/__init__.py")]);
+    assert_eq!(copies, [&format!("app/.pixi/environment/{MODULES}/space/__init__.py")]);
     for name in ["part_a", "part_b", "part_c"] {
-        let record = &found[&format!("app/.pixi/envs/default/{MODULES}/{name}-1.2.3.dist-info/RECORD")].2;
+        let record = &found[&format!("app/.pixi/environment/{MODULES}/{name}-1.2.3.dist-info/RECORD")].2;
         let line = format!("space/__init__.py,{},0\n", wheels::checksum(b""));
         assert!(String::from_utf8_lossy(record).contains(&line), "{name}");
     }
@@ -215,7 +215,7 @@ fn a_version_may_say_only_in_the_file_name_what_it_was_built_with() {
     workspace.write("pixi.lock", wheels::lock_with(&workspace.lock_text(), &[wheel]).as_bytes());
     let said = stderr(&succeeds(workspace.build().arg("--frozen")));
     assert!(said.contains("\n  attention-1.2.3+cu12  "), "{said}");
-    assert!(files(&workspace.work(OCI)).contains_key(&format!("app/.pixi/envs/default/{MODULES}/attention.py")));
+    assert!(files(&workspace.work(OCI)).contains_key(&format!("app/.pixi/environment/{MODULES}/attention.py")));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn an_installed_environment_has_the_files_that_an_image_gets() {
     let place = prefix.to_str().unwrap().as_bytes();
     let mut compared = 0;
     for (path, (mode, mtime, content)) in &files {
-        let Some(path) = path.strip_prefix("app/.pixi/envs/default/") else { continue };
+        let Some(path) = path.strip_prefix("app/.pixi/environment/") else { continue };
         let found = prefix.join(path);
         let metadata = fs::symlink_metadata(&found).unwrap_or_else(|error| panic!("{path}: {error}"));
         if path.starts_with("conda-meta") || path.ends_with("/RECORD") || metadata.is_dir() {
@@ -255,7 +255,7 @@ fn an_installed_environment_has_the_files_that_an_image_gets() {
 
 /// The text of a script as it is at another place.
 fn moved(content: &[u8], place: &[u8]) -> Vec<u8> {
-    match content.strip_prefix(b"#!/app/.pixi/envs/default") {
+    match content.strip_prefix(b"#!/app/.pixi/environment") {
         Some(rest) => [b"#!", place, rest].concat(),
         None => content.to_vec(),
     }
@@ -274,11 +274,11 @@ fn an_environment_is_complete_when_every_file_of_its_wheels_is_there() {
         }
     }
     let locked = lock::read(&workspace.work("pixi.lock"), "default", "linux-64").unwrap();
-    let prefix = Prefix::of_environment("default");
+    let prefix = Prefix::of_packages();
     let check = || complete::check(&Root::open(root.path()).unwrap(), &locked, &prefix);
     let found = check();
     assert_eq!(found.missing, Vec::<String>::new());
-    let modules = root.path().join("app/.pixi/envs/default").join(MODULES);
+    let modules = root.path().join("app/.pixi/environment").join(MODULES);
     fs::remove_file(modules.join("second.py")).unwrap();
     fs::remove_dir_all(modules.join("first-1.2.3.dist-info")).unwrap();
     let missing = check().missing;

@@ -544,6 +544,31 @@ fn a_sif_runs_scripts_that_do_more_to_the_path_than_prepending() {
 }
 
 #[test]
+fn values_of_packages_files_name_the_place_where_the_image_shows_its_environment() {
+    let at = "/app/.pixi/environment";
+    let script = format!(
+        "export A={at} B={at}/lib:{at}:/x C=-L{at}/lib D={at}al/x E={at}.old F=\"$CONDA_PREFIX/x\" PATH={at}/extra:$PATH\n"
+    );
+    let settings = format!(r#"{{"SETTING": "{at}/etc"}}"#);
+    let settings = [("etc/conda/env_vars.d/a.json", settings.as_str())];
+    let activation = try_activation_of(None, &[(SCRIPT, Some(&script))], &settings, &[]).unwrap();
+    assert_eq!(activation.not_static(), None);
+    let env = activation.oci_env();
+    for expected in [
+        format!("A={PREFIX}"),
+        format!("B={PREFIX}/lib:{PREFIX}:/x"),
+        format!("C=-L{PREFIX}/lib"),
+        format!("D={at}al/x"),
+        format!("E={at}.old"),
+        format!("F={PREFIX}/x"),
+        format!("PATH={PREFIX}/extra:{BIN}:{DEFAULT_PATH}"),
+        format!("SETTING={PREFIX}/etc"),
+    ] {
+        assert!(env.contains(&expected), "no {expected} in {env:?}");
+    }
+}
+
+#[test]
 fn one_script_that_is_not_static_leaves_all_of_them_to_the_start_of_the_container() {
     let other = "app/.pixi/envs/gpu/etc/conda/activate.d/a.sh";
     let scripts = [(SCRIPT, Some("\nexport B=$(date)\n")), (other, Some("export A=1\n"))];

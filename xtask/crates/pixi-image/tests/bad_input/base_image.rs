@@ -9,7 +9,7 @@ use pixi_image::model::Digest;
 use pixi_image::pack::CopyError;
 
 use crate::packages::{Member, tar_of};
-use crate::workspace::{Workspace, base, succeeds};
+use crate::workspace::{OCI, Workspace, base, succeeds};
 use crate::{hardlink, noise, small, symlink};
 
 /// An OCI archive with one layer of these members, whose configuration names `diff_id`.
@@ -104,6 +104,27 @@ fn a_base_in_which_the_environment_would_be_written_through_a_link_is_refused() 
         hostile(&workspace, &[symlink(link, "/etc")], None);
         workspace.fails(&mut workspace.build_on("./base.tar"), &[&format!("/{link}"), "no plain directory"]);
     }
+}
+
+#[test]
+fn a_base_that_has_an_environment_already_is_refused_and_an_empty_place_for_one_is_not() {
+    let workspace = Workspace::new(&small());
+    for place in ["app/.pixi/environment", "app/.pixi/envs/default"] {
+        for member in
+            [Member::file(&format!("{place}/lib/old"), "old"), Member::file(place, ""), symlink(place, "/etc")]
+        {
+            hostile(&workspace, &[member], None);
+            let parts = [&format!("an environment already, at /{place}"), "would be mixed", "that it was made from"];
+            workspace.fails(&mut workspace.build_on("./base.tar"), &parts);
+        }
+    }
+    hostile(&workspace, &[Member::file("app/.pixi/envs/other/lib/old", "of another")], None);
+    succeeds(&mut workspace.build_on("./base.tar"));
+    base(&workspace.work("base.tar"), "amd64", &[("bin/sh", "")]);
+    succeeds(&mut workspace.build_on("./base.tar"));
+    fs::copy(workspace.work(OCI), workspace.work("base.tar")).unwrap();
+    workspace.forget_results();
+    workspace.fails(&mut workspace.build_on("./base.tar"), &["at /app/.pixi/environment"]);
 }
 
 #[test]

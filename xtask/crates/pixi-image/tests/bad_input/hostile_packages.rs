@@ -81,8 +81,8 @@ fn links_that_point_anywhere_stay_data() {
     )]);
     succeeds(&mut workspace.build());
     let found = oci_files(&workspace);
-    assert_eq!(found["app/.pixi/envs/default/lib/out"], "-> /etc/passwd");
-    assert_eq!(found["app/.pixi/envs/default/lib/up"], "-> ../../../../x");
+    assert_eq!(found["app/.pixi/environment/lib/out"], "-> /etc/passwd");
+    assert_eq!(found["app/.pixi/environment/lib/up"], "-> ../../../../x");
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn of_two_packages_with_one_path_the_dependent_wins_and_the_user_is_told() {
     let said = succeeds(&mut workspace.build());
     assert!(said.contains("warning: etc/both is shipped by second and first"), "{said}");
     let found = oci_files(&workspace);
-    assert_eq!(found["app/.pixi/envs/default/etc/both"], "of the second");
-    assert_eq!(found["app/.pixi/envs/default/etc/own"], "own");
-    assert_eq!(found["app/.pixi/envs/default/__clobbers__/first/etc/both"], "of the first");
+    assert_eq!(found["app/.pixi/environment/etc/both"], "of the second");
+    assert_eq!(found["app/.pixi/environment/etc/own"], "own");
+    assert_eq!(found["app/.pixi/environment/__clobbers__/first/etc/both"], "of the first");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_file_that_is_neither_listed_nor_hostile_is_left_out() {
         forged(std::slice::from_ref(&good), &[good.clone(), Member::file("lib/unlisted", "?")], Format::Conda);
     succeeds(&mut workspace.build());
     let found = oci_files(&workspace);
-    assert!(found.contains_key("app/.pixi/envs/default/lib/good"), "{found:?}");
+    assert!(found.contains_key("app/.pixi/environment/lib/good"), "{found:?}");
     assert!(!found.keys().any(|path| path.contains("unlisted")), "{found:?}");
 }
 

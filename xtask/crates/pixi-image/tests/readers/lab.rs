@@ -27,14 +27,15 @@ pub fn name() -> String {
 
 pub const TOPS: &[&str] = &["app", "opt"];
 /// Where the environment stands.
-const PREFIX: &str = "app/.pixi/envs/default";
+const PREFIX: &str = "app/.pixi/environment";
 /// What we write beside packages, base and application; other tests look into it.
 const OURS: &[&str] = &[
     "app/pixi.toml",
     "app/pixi.lock",
     "app/.pixi/.gitignore",
     "app/.pixi/.condapackageignore",
-    "app/.pixi/envs/default/conda-meta",
+    "app/.pixi/environment/conda-meta",
+    "app/.pixi/envs",
 ];
 
 pub struct Lab {

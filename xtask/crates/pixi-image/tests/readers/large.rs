@@ -17,7 +17,7 @@ use crate::packages::{Content, Format, Member, Package, tar_of};
 use crate::programs::{Need, digest_of_output, mounted, said};
 use crate::workspace::{OCI, SIF, Shelf, Workspace, succeeds};
 
-const PREFIX: &str = "app/.pixi/envs/default";
+const PREFIX: &str = "app/.pixi/environment";
 
 pub const CROWD_NEEDS: &[Need] = &[
     Need::Root,

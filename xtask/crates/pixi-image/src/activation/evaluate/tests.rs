@@ -34,9 +34,9 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let [prefix, installed] = ["envs/a b", "environment"].map(|place| directory.path().join(place));
+        let [prefix, installed] = ["envs/a b", "installed"].map(|place| directory.path().join(place));
         fs::create_dir_all(prefix.parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink("../environment", &prefix).unwrap();
+        std::os::unix::fs::symlink("../installed", &prefix).unwrap();
         let [prefix, installed] = [prefix, installed].map(|place| place.to_str().unwrap().to_owned());
         let file = |path: &str, mode: u32, content: &str| {
             let path = Path::new(&installed).join(path);
