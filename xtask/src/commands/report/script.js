@@ -273,7 +273,7 @@
 
   const layerKinds = {
     same: (name) => `the same layer as in ${name}, stored and sent once`,
-    moved: () => "the same packages, below the directory of another environment",
+    moved: () => "the same packages in other bytes",
     own: (name) => `not in ${name}`,
   };
   const layerKindOf = (image, plan, otherImage, otherPlan) => {
@@ -339,7 +339,7 @@
       const bytes = (list) => size(sum(list, (layer) => layer.bytes));
       sentences.push(`${plural(same.length, "layer")} of ${image.layers.length} (${bytes(same)}) ${same.length === 1 ? "is" : "are"} the same in ${environment} and ${other}: whoever has one image gets ${same.length === 1 ? "it" : "them"} for nothing with the other.`);
       if (moved.length > 0) {
-        sentences.push(`${plural(moved.length, "more layer")} (${bytes(moved)}) ${moved.length === 1 ? "holds" : "hold"} the same packages, but below /app/.pixi/envs/${environment} instead of ${other}: to a registry these are other bytes.`);
+        sentences.push(`${plural(moved.length, "more layer")} (${bytes(moved)}) ${moved.length === 1 ? "holds" : "hold"} the same packages in other bytes: they share a layer with others there, fit another Python, or another version built them.`);
       }
       const largest = Math.max(sum(image.layers, (l) => l.bytes), sum(otherImage.layers, (l) => l.bytes));
       const used = new Set([...image.layers.map(kind), ...otherImage.layers.map(back)]);

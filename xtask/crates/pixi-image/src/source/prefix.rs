@@ -21,7 +21,7 @@ const LONGEST_SHEBANG_MACOS: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the prefix `{prefix}` is longer than the placeholder of {placeholder_len} bytes that it replaces in a binary file\
-     \n  hint: give the environment a shorter name"
+     \n  hint: lock another build of the package; an installation elsewhere than in an image may have a shorter path"
 )]
 pub struct PrefixTooLong {
     /// The prefix of the image.

@@ -14,7 +14,7 @@ pub fn run() -> anyhow::Result<()> {
     let link = Member::new("link", Content::Symlink("t".repeat(4096)));
     for (package, reasons) in [
         // A layer would say that `name` is to be removed.
-        (file("lib/.wh.name"), ["`app/.pixi/envs/default/lib/.wh.name`", "begins with `.wh.`"]),
+        (file("lib/.wh.name"), ["`app/.pixi/environment/lib/.wh.name`", "begins with `.wh.`"]),
         (file("lib/.wh..wh..opq"), ["lib/.wh..wh..opq`", "begins with `.wh.`"]),
         (file("lib/.wh.directory/file"), ["lib/.wh.directory/file`", "begins with `.wh.`"]),
         (file(&format!("{long}{}", "f".repeat(50))), ["/d/d/", "is longer than 4095 bytes"]),
