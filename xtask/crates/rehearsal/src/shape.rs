@@ -35,7 +35,7 @@ const FORMAT: u32 = 1;
 const RECORD: &str = "shape.json";
 /// How far an archive may be from the size that it should have, in percent: at each time that it is written. The first
 /// guess is mostly right; where it is not, the next ones are.
-const TOLERANCE: [u64; 6] = [2, 2, 2, 3, 3, 4];
+const TOLERANCE: [u64; 9] = [2, 2, 2, 3, 3, 4, 4, 4, 4];
 /// What it may be off in any case: the smallest hold little but what tells of them.
 const FEW_BYTES: u64 = 4096;
 /// Packages larger than this are tried at this size first, in bytes.
@@ -260,11 +260,11 @@ fn write_package(channel: &Path, package: &CondaPackage, permille: u64) -> Resul
         let (sums, _) = write_archive(&place, &subject, pilot, &index).map_err(failed)?;
         bytes = scaled(pilot, wanted, sums.size);
     }
+    let mut bracket = Bracket { wanted, below: None, above: None };
     for percent in TOLERANCE {
         let (sums, pending) = write_archive(&place, &subject, bytes, &index).map_err(failed)?;
-        let off = sums.size.abs_diff(wanted);
-        let next = scaled(bytes, wanted, sums.size);
-        if off <= (wanted * percent / 100).max(FEW_BYTES) || next == bytes {
+        let next = bracket.next(bytes, sums.size);
+        if sums.size.abs_diff(wanted) <= (wanted * percent / 100).max(FEW_BYTES) || next == bytes {
             pending.publish(0o644)?;
             return Ok(packed(&record.subdir, file_name, index, &sums));
         }
@@ -272,6 +272,29 @@ fn write_package(channel: &Path, package: &CondaPackage, permille: u64) -> Resul
     }
     let reason = format!("no content was found for which it has about {wanted} bytes");
     Err(failed(io::Error::other(reason)))
+}
+
+/// What was tried on both sides of the wanted size: content in bytes, and the archive that it made.
+struct Bracket {
+    wanted: u64,
+    below: Option<(u64, u64)>,
+    above: Option<(u64, u64)>,
+}
+
+impl Bracket {
+    /// How much content to try after `bytes` made an archive of `found` bytes. In proportion, while all were on one side;
+    /// then between the nearest of both: files come whole, so a little more content can make a much larger archive.
+    fn next(&mut self, bytes: u64, found: u64) -> u64 {
+        let side = if found < self.wanted { &mut self.below } else { &mut self.above };
+        *side = Some((bytes, found));
+        match (self.below, self.above) {
+            (Some((low, small)), Some((high, large))) if low < high => {
+                let step = scaled(high - low, self.wanted - small, large - small);
+                low + step.clamp((high - low) / 8, (high - low) - (high - low) / 8)
+            }
+            _ => scaled(bytes, self.wanted, found),
+        }
+    }
 }
 
 /// `bytes * wanted / found`, where that may not fit.
