@@ -13,8 +13,8 @@ use super::chunk::{Chunk, Encoding, Use};
 /// The deflate level of both formats: libdeflate's 6 is within 1 % of zlib's 6 at three times its speed.
 pub const LEVEL: i32 = 6;
 
-/// Chunks that wait for each thread, so that none waits for chunks.
-const QUEUED: usize = 2;
+/// Chunks that wait beside one for each thread, so that none waits for chunks.
+const SPARE: usize = 2;
 
 struct Job {
     raw: Vec<u8>,
@@ -41,7 +41,7 @@ impl Promise {
 impl Compressors {
     /// Starts `threads` threads.
     pub fn start(threads: NonZeroUsize) -> Self {
-        let (queue, jobs) = sync_channel::<Job>(threads.get() * QUEUED);
+        let (queue, jobs) = sync_channel::<Job>(threads.get() + SPARE);
         let jobs = Arc::new(Mutex::new(jobs));
         let threads = (0..threads.get())
             .map(|_| {
@@ -61,7 +61,7 @@ impl Compressors {
 
     /// How many results one pack may keep waiting for, so that memory stays bounded.
     pub fn window(&self) -> usize {
-        self.threads.len() * (QUEUED + 1)
+        2 * self.threads.len() + SPARE
     }
 
     /// Hands over `raw`; waits while the queue is full.
