@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Arg, ArgMatches, Command, value_parser};
 
+use crate::command_line::CommandLine;
 use crate::context::Context;
 use crate::engines;
 use crate::external::{Program, Programs};
@@ -76,6 +77,13 @@ pub fn arguments(command: Command) -> Command {
                 .help("The package that has changed where one has"),
         )
         .arg(
+            Arg::new("pixi")
+                .long("pixi")
+                .value_name("FILE")
+                .value_parser(value_parser!(String))
+                .help("The pixi that Docker, Podman and Apptainer install with [default: pixi-image]"),
+        )
+        .arg(
             Arg::new("out")
                 .long("out")
                 .value_name("DIR")
@@ -107,7 +115,7 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     for (tool, reason) in &facts.absent {
         cx.ui.aside(format_args!("{}: not measured: {reason}", tool.name()));
     }
-    have_base(cx, &programs)?;
+    let pixi = have_base(cx, &programs, arguments.get_one::<String>("pixi"))?;
     let environment = environment::prepare(cx, &programs, &out, shape.as_ref(), &text("variant"))?;
     let load = cx.load();
     if let Some(load) = load.filter(|load| *load > QUIET && !cx.options.dry_run) {
@@ -116,7 +124,7 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
              hint: end what else runs, and measure again"
         ));
     }
-    let circumstances = Circumstances { title: environment.title.clone(), runs, machine: cx.machine(), load };
+    let circumstances = Circumstances { title: environment.title.clone(), runs, machine: cx.machine(), load, pixi };
     let mut bench = Bench { cx, programs: &programs, tools, facts };
     bench.rounds(&environment, runs).context("measure builds")?;
     // What comes now takes long, too: that it fails must not lose what was measured.
@@ -144,17 +152,23 @@ fn works(cx: &Context, tool: Tool) -> Result<(), String> {
     probed.map(|_| ()).map_err(|reason| reason.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Makes the rehearsal's packages and base where they are not there, and puts a pixi into the base.
-fn have_base(cx: &Context, programs: &Programs<'_>) -> Result<()> {
+/// Makes the rehearsal's packages and base where they are not there, and puts a pixi into the base. Says which.
+fn have_base(cx: &Context, programs: &Programs<'_>, pixi: Option<&String>) -> Result<String> {
     let rehearsal = Rehearsal::new(cx);
     if !rehearsal.base().is_file() {
         let session = Session::new(cx, SourceChoice::Rehearsal)?;
         let tasks = Rehearse.tasks(&session)?;
         Rehearse.run_stamped(&session, &tasks.iter().collect::<Vec<_>>(), &steps::defaults(&Rehearse)?)?;
     }
+    let pixi = pixi.map_or_else(|| programs.path(Program::PixiImage), |pixi| cx.resolve(pixi));
     let line = programs.command(Program::Rehearsal)?.arg("add-pixi").option("--base", cx.typed(&rehearsal.base()));
-    let line = line.option("--pixi", cx.typed(&programs.path(Program::PixiImage)));
-    cx.read(&line.option("--out", cx.typed(&rehearsal.base_with_pixi()))).map(|_| ())
+    let line = line.option("--pixi", cx.typed(&pixi)).option("--out", cx.typed(&rehearsal.base_with_pixi()));
+    cx.read(&line)?;
+    if cx.options.dry_run {
+        return Ok(String::new()); // nothing tells of it
+    }
+    let version = cx.look(&CommandLine::new(&cx.typed(&pixi)).arg("--version"))?.stdout;
+    Ok(version.trim().to_owned())
 }
 
 /// Writes all that was measured so far.

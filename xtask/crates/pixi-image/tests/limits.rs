@@ -23,7 +23,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use libtest_mimic::{Arguments, Completion, Trial};
-    let name = "an_environment_of_gigabytes_and_200000_files_takes_little_memory_and_no_staging_tree";
+    let name = "an_environment_of_gigabytes_and_100000_files_takes_little_memory_and_no_staging_tree";
     let trial = Trial::ignorable_test(name, || {
         if std::env::var_os("XTASK_REQUIRE_ENGINES").is_none_or(|value| value != "1") {
             return Ok(Completion::ignored_with("skipped: XTASK_REQUIRE_ENGINES=1 asks for the large tests"));
@@ -53,12 +53,16 @@ mod linux {
     /// The most memory that a build may have in use, in KiB.
     const MEMORY: u64 = 256 * 1024;
     /// Packages of many small files, and how many each has.
-    const SMALL: (usize, usize) = (100, 2000);
+    const SMALL: (usize, usize) = (100, 1000);
     /// Packages of one large file, and its size: some that compress well, some that do not.
-    const TEXT: (usize, u64) = (6, 500 * MIB);
-    const NOISE: (usize, u64) = (4, 48 * MIB);
-    /// As packages of conda-forge have it: what a reader of one must keep in memory.
+    const TEXT: (usize, u64) = (4, 500 * MIB);
+    const NOISE: (usize, u64) = (3, 140 * MIB);
+    /// As packages of conda-forge have it: what a reader of one must keep in memory. The highest level of zstd has the other.
     const WINDOW: u32 = 23;
+    const LARGEST_WINDOW: u32 = 27;
+    /// A library that knows its prefix.
+    const PATCHED: u64 = 400 * MIB;
+    const PLACEHOLDER: &str = "/build/placehold_placehold_placehold_placehold_placehold_placehold";
 
     pub fn check() -> anyhow::Result<()> {
         let workspace = Workspace::of(shelf()?);
@@ -102,11 +106,23 @@ mod linux {
             }
         };
         for number in 0..NOISE.0 {
-            add_large(&mut shelf, &format!("noise-{number}"), NOISE.1, &mut noise)?;
+            // Two of the largest windows at once would be as much as a build may have in all.
+            let name = format!("noise-{number}");
+            Large { window: LARGEST_WINDOW, ..Large::new(&name, NOISE.1) }.add(&mut shelf, &mut noise)?;
         }
+        let mut nth = 0u64;
+        let patched = Large { placeholder: true, ..Large::new("patched", PATCHED) };
+        patched.add(&mut shelf, &mut |piece| {
+            nth += 1;
+            for (line, bytes) in piece.chunks_mut(64).enumerate() {
+                bytes.copy_from_slice(&format!("{nth:032}{line:032}").as_bytes()[..bytes.len()]);
+            }
+            piece[1000..][..PLACEHOLDER.len()].copy_from_slice(PLACEHOLDER.as_bytes());
+            piece[2000] = 0;
+        })?;
         for number in 0..TEXT.0 {
             let mut lines = 0u64;
-            add_large(&mut shelf, &format!("text-{number}"), TEXT.1, &mut |piece| {
+            Large::new(&format!("text-{number}"), TEXT.1).add(&mut shelf, &mut |piece| {
                 for line in piece.chunks_mut(64) {
                     lines += 1;
                     let text =
@@ -119,36 +135,55 @@ mod linux {
     }
 
     /// A package of one file that is never in memory.
-    fn add_large(shelf: &mut Shelf, name: &str, size: u64, fill: &mut dyn FnMut(&mut [u8])) -> anyhow::Result<()> {
-        let path = format!("lib/{name}");
-        let package = Package::new(name, [Member::file(&path, "")]).by_hand();
-        let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
-        encoder.window_log(WINDOW)?;
-        let mut header = tar::Header::new_gnu();
-        header.set_path(&path)?;
-        header.set_mode(0o644);
-        header.set_size(size);
-        header.set_cksum();
-        encoder.write_all(header.as_bytes())?;
-        let mut piece = vec![0; MIB as usize];
-        for _ in 0..size / MIB {
-            fill(&mut piece);
-            encoder.write_all(&piece)?;
+    struct Large<'a> {
+        name: &'a str,
+        size: u64,
+        window: u32,
+        /// Whether the file holds the placeholder.
+        placeholder: bool,
+    }
+
+    impl<'a> Large<'a> {
+        fn new(name: &'a str, size: u64) -> Self {
+            Self { name, size, window: WINDOW, placeholder: false }
         }
-        encoder.write_all(&[0; 1024])?;
-        let paths = json!({"paths": [{"_path": path, "path_type": "hardlink"}], "paths_version": 1}).to_string();
-        let mut info = package.info();
-        info.retain(|member| member.path != "info/paths.json");
-        info.push(Member::file("info/paths.json", paths));
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        let info = zstd::encode_all(tar_of(&info).as_slice(), 1)?;
-        for (part, bytes) in [("info-large.tar.zst", info), ("pkg-large.tar.zst", encoder.finish()?)] {
-            zip.start_file(part, stored)?;
-            zip.write_all(&bytes)?;
+
+        fn add(&self, shelf: &mut Shelf, fill: &mut dyn FnMut(&mut [u8])) -> anyhow::Result<()> {
+            let path = format!("lib/{}", self.name);
+            let package = Package::new(self.name, [Member::file(&path, "")]).by_hand();
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
+            encoder.window_log(self.window)?;
+            let mut header = tar::Header::new_gnu();
+            header.set_path(&path)?;
+            header.set_mode(0o644);
+            header.set_size(self.size);
+            header.set_cksum();
+            encoder.write_all(header.as_bytes())?;
+            let mut piece = vec![0; MIB as usize];
+            for _ in 0..self.size / MIB {
+                fill(&mut piece);
+                encoder.write_all(&piece)?;
+            }
+            encoder.write_all(&[0; 1024])?;
+            let mut listed = json!({"_path": path, "path_type": "hardlink"});
+            if self.placeholder {
+                listed["prefix_placeholder"] = PLACEHOLDER.into();
+                listed["file_mode"] = "binary".into();
+            }
+            let paths = json!({"paths": [listed], "paths_version": 1}).to_string();
+            let mut info = package.info();
+            info.retain(|member| member.path != "info/paths.json");
+            info.push(Member::file("info/paths.json", paths));
+            let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+            let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            let info = zstd::encode_all(tar_of(&info).as_slice(), 1)?;
+            for (part, bytes) in [("info-large.tar.zst", info), ("pkg-large.tar.zst", encoder.finish()?)] {
+                zip.start_file(part, stored)?;
+                zip.write_all(&bytes)?;
+            }
+            shelf.add_bytes(&package, Format::Conda, zip.finish()?.into_inner());
+            Ok(())
         }
-        shelf.add_bytes(&package, Format::Conda, zip.finish()?.into_inner());
-        Ok(())
     }
 
     /// The most that a process took.

@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -222,6 +222,31 @@ enum Seen {
     Directory(u32, u64),
     File(u32, u64, Digest),
     Symlink(Vec<u8>),
+}
+
+#[test]
+fn an_image_that_stands_is_left_as_it_is_until_anything_changes() {
+    let workspace = workspace_on_a_base();
+    let build = |options: &[&str]| {
+        succeeds(workspace.build_on("./base.tar").args(options));
+        let inodes = [OCI, SIF].map(|name| fs::metadata(workspace.work(name)).unwrap().ino());
+        (workspace.digests(), inodes)
+    };
+    let first = build(&[]);
+    assert_eq!(build(&[]), first, "nothing has changed");
+    // One is damaged, the other is not.
+    let place = workspace.work(SIF);
+    let mut bytes = fs::read(&place).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&place, &bytes).unwrap();
+    let mended = build(&[]);
+    assert_eq!((mended.0, mended.1[0]), (first.0, first.1[0]));
+    assert_ne!(mended.1[1], first.1[1]);
+    // What is asked for is something else, and then again what it was.
+    let other = build(&["--label", "of=another"]);
+    assert!(other.0[0] != first.0[0] && other.0[1] != first.0[1]);
+    assert_eq!(build(&[]).0, first.0);
 }
 
 type Tree = BTreeMap<Vec<u8>, Seen>;

@@ -103,6 +103,9 @@ struct Shape {
     /// Where the channel will be served
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8765")]
     url: String,
+    /// A channel of real packages, as `make` wrote it: what is made up is made of pieces of their files
+    #[arg(long, value_name = "DIR")]
+    like: PathBuf,
 }
 
 #[derive(Args)]
@@ -251,6 +254,7 @@ impl Shape {
             permille: self.scale,
             url: self.url,
             variant: self.variant,
+            like: self.like,
         };
         let made = shape::shape(&request, &Lines::default())?;
         if made.unchanged {

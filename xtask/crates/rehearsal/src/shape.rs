@@ -2,10 +2,11 @@
 //!
 //! They measure how fast an image is built where the real packages cannot be had. Nothing in them runs. An archive is as
 //! large as the lock says, times a scale, within a few percent; its files are of the kinds, number and sizes that packages
-//! of such a name have ([`files`]), and compress like theirs ([`content`]).
+//! of such a name have ([`files`]), and compress like theirs, for they are made of pieces of real ones ([`content`]).
 
 pub mod content;
 pub mod files;
+pub mod specimens;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,11 +27,12 @@ use crate::record::PackageRecord;
 use crate::variant::{self, VariantError};
 use crate::workspace::{self, WorkspaceError};
 
-use content::{Made, Numbers};
+use content::{Content, Made, Numbers};
 use files::{FileKind, Subject};
+use specimens::{SpecimenError, Specimens};
 
 /// Goes up when the bytes change that are made of the same lock.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 3;
 /// What says in the output directory of what it was made.
 const RECORD: &str = "shape.json";
 /// How far an archive may be from the size that it should have, in percent: at each time that it is written. The first
@@ -60,6 +62,8 @@ pub struct Request {
     pub url: String,
     /// A package of which there is another build, too.
     pub variant: Option<String>,
+    /// The channel of real packages of whose files the made-up ones are made.
+    pub like: PathBuf,
 }
 
 /// A shape that is ready.
@@ -95,6 +99,9 @@ pub enum ShapeError {
         /// Its platform.
         subdir: String,
     },
+    /// There are no real files to make others of.
+    #[error(transparent)]
+    Specimens(#[from] SpecimenError),
     /// A package cannot be written.
     #[error("cannot write {package}: {source}")]
     Package {
@@ -126,13 +133,14 @@ pub enum ShapeError {
 pub fn shape(request: &Request, progress: &dyn Progress) -> Result<Shape, ShapeError> {
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
     let imitated = imitated(&environment.packages)?;
-    let identity = identity(request, &imitated);
+    let identity = identity(request, &imitated, &channel::digest(&request.like)?);
     let channel = request.out.join("channel");
     if let Some(there) = complete(&request.out, &identity, imitated.len()) {
         return Ok(there);
     }
     progress.phase(&format!("making {} packages in the shape of {}", imitated.len(), request.lock.display()));
-    let packages = write_packages(&channel, &imitated, request.permille, progress)?;
+    let maker = Maker { channel: &channel, specimens: Specimens::of(&request.like)?, permille: request.permille };
+    let packages = maker.write_packages(&imitated, progress)?;
     channel::write_repodata(&channel, &packages)?;
     let manifest = manifest(&request.environment, &request.url, &imitated);
     workspace::write(&request.out.join("workspace"), &manifest, &channel, &request.url, progress)?;
@@ -182,11 +190,12 @@ fn subdir<'a>(package: &&'a CondaPackage) -> &'a str {
 }
 
 /// All that the result depends on.
-fn identity(request: &Request, packages: &[&CondaPackage]) -> String {
+fn identity(request: &Request, packages: &[&CondaPackage], like: &Digest) -> String {
     let packages: String =
         packages.iter().map(|package| format!("{} {}\n", package.identity(), package.sha256)).collect();
     let variant = request.variant.as_deref().unwrap_or("-");
-    let text = format!("{FORMAT} {} {} {variant} {}\n{packages}", request.permille, request.url, request.environment);
+    let Request { permille, url, environment, .. } = request;
+    let text = format!("{FORMAT} {permille} {url} {variant} {environment} {like}\n{packages}");
     Digest::of(text.as_bytes()).to_string()
 }
 
@@ -204,74 +213,128 @@ fn manifest(environment: &str, url: &str, packages: &[&CondaPackage]) -> String 
     }
 }
 
-/// Writes in a few threads, the largest packages first.
-fn write_packages(
-    channel: &Path,
-    packages: &[&CondaPackage],
+/// What makes the packages of one shape.
+struct Maker<'a> {
+    channel: &'a Path,
+    specimens: Specimens,
     permille: u64,
-    progress: &dyn Progress,
-) -> Result<Vec<PackageRecord>, ShapeError> {
-    let mut order: Vec<&CondaPackage> = packages.to_vec();
-    order.sort_by_key(|package| (std::cmp::Reverse(package.record.package_record.size), package.name()));
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(package) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = write_package(channel, package, permille);
-                    match &result {
-                        Ok(record) => progress.packed(&package.identity(), record.size, false),
-                        Err(_) => next.store(order.len(), Ordering::Relaxed), // the others need not begin anything new
-                    }
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-                }
-            });
-        }
-    });
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut packages = done.into_iter().collect::<Result<Vec<_>, _>>()?;
-    packages.sort_by(|a, b| (&a.subdir, &a.file_name).cmp(&(&b.subdir, &b.file_name)));
-    Ok(packages)
 }
 
-/// Writes an archive again and again until its size is right.
-fn write_package(channel: &Path, package: &CondaPackage, permille: u64) -> Result<PackageRecord, ShapeError> {
-    let record = &package.record.package_record;
-    let failed = |source| ShapeError::Package { package: package.identity(), source };
-    let (version, build) = (record.version.to_string(), record.build.as_str());
-    let real = record.size.unwrap_or(0);
-    let subject = Subject {
-        name: package.name(),
-        version: &version,
-        build,
-        noarch_python: record.noarch.is_python(),
-        archive: real,
-    };
-    let wanted = real * permille / 1000;
-    let index = index_json(package).map_err(failed)?;
-    let file_name = format!("{}.conda", package.identity());
-    let place = channel.join(&record.subdir).join(&file_name);
-    let mut bytes = files::guess(&subject, wanted);
-    if wanted > 2 * PILOT {
-        // What the ratio really is, shows in a small one.
-        let pilot = files::guess(&subject, PILOT);
-        let (sums, _) = write_archive(&place, &subject, pilot, &index).map_err(failed)?;
-        bytes = scaled(pilot, wanted, sums.size);
+impl Maker<'_> {
+    /// Writes in a few threads, the largest packages first.
+    fn write_packages(
+        &self,
+        packages: &[&CondaPackage],
+        progress: &dyn Progress,
+    ) -> Result<Vec<PackageRecord>, ShapeError> {
+        let mut order: Vec<&CondaPackage> = packages.to_vec();
+        order.sort_by_key(|package| (std::cmp::Reverse(package.record.package_record.size), package.name()));
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::new());
+        let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    while let Some(package) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = self.write_package(package);
+                        match &result {
+                            Ok(record) => progress.packed(&package.identity(), record.size, false),
+                            Err(_) => next.store(order.len(), Ordering::Relaxed), // the others need not begin anything new
+                        }
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                    }
+                });
+            }
+        });
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut packages = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+        packages.sort_by(|a, b| (&a.subdir, &a.file_name).cmp(&(&b.subdir, &b.file_name)));
+        Ok(packages)
     }
-    let mut bracket = Bracket { wanted, below: None, above: None };
-    for percent in TOLERANCE {
-        let (sums, pending) = write_archive(&place, &subject, bytes, &index).map_err(failed)?;
-        let next = bracket.next(bytes, sums.size);
-        if sums.size.abs_diff(wanted) <= (wanted * percent / 100).max(FEW_BYTES) || next == bytes {
-            pending.publish(0o644)?;
-            return Ok(packed(&record.subdir, file_name, index, &sums));
+
+    /// Writes an archive again and again until its size is right.
+    fn write_package(&self, package: &CondaPackage) -> Result<PackageRecord, ShapeError> {
+        let record = &package.record.package_record;
+        let failed = |source| ShapeError::Package { package: package.identity(), source };
+        let (version, build) = (record.version.to_string(), record.build.as_str());
+        let real = record.size.unwrap_or(0);
+        let subject = Subject {
+            name: package.name(),
+            version: &version,
+            build,
+            noarch_python: record.noarch.is_python(),
+            archive: real,
+        };
+        let wanted = real * self.permille / 1000;
+        let index = index_json(package).map_err(failed)?;
+        let file_name = format!("{}.conda", package.identity());
+        let place = self.channel.join(&record.subdir).join(&file_name);
+        let mut bytes = files::guess(&subject, wanted);
+        if wanted > 2 * PILOT {
+            // What the ratio really is, shows in a small one.
+            let pilot = files::guess(&subject, PILOT);
+            let (sums, _) = self.write_archive(&place, &subject, pilot, &index).map_err(failed)?;
+            bytes = scaled(pilot, wanted, sums.size);
         }
-        bytes = next;
+        let mut bracket = Bracket { wanted, below: None, above: None };
+        for percent in TOLERANCE {
+            let (sums, pending) = self.write_archive(&place, &subject, bytes, &index).map_err(failed)?;
+            let next = bracket.next(bytes, sums.size);
+            if sums.size.abs_diff(wanted) <= (wanted * percent / 100).max(FEW_BYTES) || next == bytes {
+                pending.publish(0o644)?;
+                return Ok(packed(&record.subdir, file_name, index, &sums));
+            }
+            bytes = next;
+        }
+        let reason = format!("no content was found for which it has about {wanted} bytes");
+        Err(failed(io::Error::other(reason)))
     }
-    let reason = format!("no content was found for which it has about {wanted} bytes");
-    Err(failed(io::Error::other(reason)))
+
+    /// Writes an archive with so many uncompressed bytes; the caller decides whether it appears.
+    fn write_archive(
+        &self,
+        place: &Path,
+        subject: &Subject<'_>,
+        bytes: u64,
+        index: &Value,
+    ) -> io::Result<(Sums, Pending)> {
+        let mut pending = Pending::create(place).map_err(io::Error::other)?;
+        let identity = format!("{}-{}-{}", subject.name, subject.version, subject.build);
+        let mut writer = CondaWriter::new(pending.file().try_clone()?, &identity)?;
+        for file in files::files(subject, bytes) {
+            let path = ImagePath::new(&file.path).map_err(io::Error::other)?;
+            let numbers = Numbers::of(&format!("{}-{} {}", subject.name, subject.build, file.path));
+            let mode = if file.path.contains(".so.") { Mode::EXECUTABLE } else { Mode::FILE };
+            match file.kind {
+                FileKind::Link(target) => writer.symlink(&path, target.as_bytes())?,
+                FileKind::Made(content, size) => {
+                    writer.file(&path, mode, size, &mut self.made(content, numbers, size))?
+                }
+                FileKind::Patched(content, size) => {
+                    let string = format!("\0{}/lib\0", placeholder());
+                    let middle = size / 2;
+                    let head = self.made(content, numbers.clone(), middle);
+                    let mut whole = head.chain(string.as_bytes()).chain(self.made(content, numbers, size - middle));
+                    writer.file(&path, mode, size + string.len() as u64, &mut whole)?;
+                    writer.holds_placeholder(&path, true);
+                }
+                FileKind::Script => {
+                    let text = format!("#!{0}/bin/sh\nprefix={0}\n", placeholder());
+                    writer.text_with_prefix(&path, Mode::EXECUTABLE, text.as_bytes())?;
+                }
+            }
+        }
+        let mut info =
+            vec![("about.json", json!({ "summary": "Made up: its size is real" })), ("index.json", index.clone())];
+        if subject.noarch_python {
+            info.push(("link.json", json!({ "noarch": { "type": "python" }, "package_metadata_version": 1 })));
+        }
+        Ok((writer.finish(&info)?, pending))
+    }
+
+    fn made(&self, content: Content, numbers: Numbers, size: u64) -> Made<'_> {
+        Made::new(content, numbers, size, &self.specimens)
+    }
 }
 
 /// What was tried on both sides of the wanted size: content in bytes, and the archive that it made.
@@ -324,38 +387,4 @@ fn index_json(package: &CondaPackage) -> io::Result<Value> {
         }
     }
     Ok(index)
-}
-
-/// Writes an archive with so many uncompressed bytes; the caller decides whether it appears.
-fn write_archive(place: &Path, subject: &Subject<'_>, bytes: u64, index: &Value) -> io::Result<(Sums, Pending)> {
-    let mut pending = Pending::create(place).map_err(io::Error::other)?;
-    let identity = format!("{}-{}-{}", subject.name, subject.version, subject.build);
-    let mut writer = CondaWriter::new(pending.file().try_clone()?, &identity)?;
-    for file in files::files(subject, bytes) {
-        let path = ImagePath::new(&file.path).map_err(io::Error::other)?;
-        let numbers = Numbers::of(&format!("{}-{} {}", subject.name, subject.build, file.path));
-        let mode = if file.path.contains(".so.") { Mode::EXECUTABLE } else { Mode::FILE };
-        match file.kind {
-            FileKind::Link(target) => writer.symlink(&path, target.as_bytes())?,
-            FileKind::Made(content, size) => writer.file(&path, mode, size, &mut Made::new(content, numbers, size))?,
-            FileKind::Patched(content, size) => {
-                let string = format!("\0{}/lib\0", placeholder());
-                let middle = size / 2;
-                let head = Made::new(content, numbers.clone(), middle);
-                let mut whole = head.chain(string.as_bytes()).chain(Made::new(content, numbers, size - middle));
-                writer.file(&path, mode, size + string.len() as u64, &mut whole)?;
-                writer.holds_placeholder(&path, true);
-            }
-            FileKind::Script => {
-                let text = format!("#!{0}/bin/sh\nprefix={0}\n", placeholder());
-                writer.text_with_prefix(&path, Mode::EXECUTABLE, text.as_bytes())?;
-            }
-        }
-    }
-    let mut info =
-        vec![("about.json", json!({ "summary": "Made up: its size is real" })), ("index.json", index.clone())];
-    if subject.noarch_python {
-        info.push(("link.json", json!({ "noarch": { "type": "python" }, "package_metadata_version": 1 })));
-    }
-    Ok((writer.finish(&info)?, pending))
 }

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 
 use pixi_image::build::{self, Format};
 use pixi_image::config::Config;
+use pixi_image::entry::{ImagePath, Mode};
 use pixi_image::lock;
 use pixi_image::model::Digest;
 use pixi_image::progress::Silent;
 use pixi_image::source::base::BaseReference;
 use pixi_image::store::Store;
+use rehearsal::channel;
+use rehearsal::conda::CondaWriter;
+use rehearsal::record::PackageRecord;
+use rehearsal::shape::content::Numbers;
 use rehearsal::shape::{Request, Shape, ShapeError, shape};
 use rehearsal::variant;
 
@@ -73,7 +78,34 @@ fn request(directory: &Path, permille: u64, variant: Option<&str>) -> Request {
         permille,
         url: format!("file://{}", directory.join("out/channel").display()),
         variant: variant.map(str::to_owned),
+        like: channel(&directory.join("like")),
     }
+}
+
+/// A channel of one package with a text and a library, which are random but for a byte's likelihood.
+fn channel(place: &Path) -> PathBuf {
+    let archive = place.join("linux-64/real-1-0.conda");
+    std::fs::create_dir_all(archive.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(place.join("noarch")).unwrap();
+    let mut writer = CondaWriter::new(std::fs::File::create(&archive).unwrap(), "real-1-0").unwrap();
+    let mut numbers = Numbers::of("real");
+    let mut skewed = |limit: u64| {
+        let byte = |_| (numbers.below(limit) * numbers.below(limit) / limit) as u8;
+        (0..1 << 20).map(byte).collect::<Vec<u8>>()
+    };
+    for (path, content) in [("lib/module.py", skewed(20)), ("lib/libreal.so.1", skewed(60))] {
+        let path = ImagePath::new(path).unwrap();
+        writer.file(&path, Mode::FILE, content.len() as u64, &mut content.as_slice()).unwrap();
+    }
+    let index = serde_json::json!({"name": "real", "version": "1", "build": "0", "build_number": 0, "depends": []});
+    let sums = writer.finish(&[("index.json", index.clone())]).unwrap();
+    let mut repodata = index;
+    repodata["sha256"] = sums.sha256.hex().into();
+    repodata["size"] = sums.size.into();
+    let (subdir, file_name) = ("linux-64".to_owned(), "real-1-0.conda".to_owned());
+    let record = PackageRecord { subdir, file_name, sha256: sums.sha256, size: sums.size, repodata };
+    channel::write_repodata(place, &[record]).unwrap();
+    place.to_owned()
 }
 
 fn digests(out: &Path) -> Vec<(String, Digest)> {
@@ -153,6 +185,19 @@ fn images_are_made_of_it_and_of_its_variant() {
         assert_eq!(built.len(), 2);
         assert!(built.iter().all(|(_, path)| path.metadata().unwrap().len() > 1_000_000), "{built:?}");
     }
+}
+
+#[test]
+fn other_real_packages_make_another_shape_and_too_few_make_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut wanted = request(directory.path(), 2, None);
+    shape(&wanted, &Silent).unwrap();
+    wanted.like = directory.path().join("nothing");
+    std::fs::create_dir_all(wanted.like.join("linux-64")).unwrap();
+    std::fs::create_dir_all(wanted.like.join("noarch")).unwrap();
+    channel::write_repodata(&wanted.like, &[]).unwrap();
+    let error = shape(&wanted, &Silent).unwrap_err();
+    assert!(matches!(error, ShapeError::Specimens(_)) && error.to_string().contains("hint: --like"), "{error}");
 }
 
 #[test]

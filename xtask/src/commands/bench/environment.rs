@@ -109,6 +109,7 @@ pub fn prepare(
             let line = line.arg("shape").option("--lock", &shape.lock).option("--environment", environment.name);
             let line = line.option("--platform", pins::IMAGE_PLATFORM).option("--scale", &shape.scale);
             let line = line.option("--variant", format!("package={}", environment.variant));
+            let line = line.option("--like", cx.typed(&rehearsal.channel()));
             cx.read(&line.option("--out", &environment.directory).option("--url", rehearsal.url()))?;
         }
     }

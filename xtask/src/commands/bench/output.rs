@@ -18,6 +18,8 @@ pub struct Circumstances {
     pub machine: String,
     /// Processes that wanted a CPU before it began, for each CPU.
     pub load: Option<f64>,
+    /// What the recipes of Docker, Podman and Apptainer install with.
+    pub pixi: String,
 }
 
 impl Circumstances {
@@ -25,7 +27,10 @@ impl Circumstances {
     pub fn sentence(&self) -> String {
         let load = self.load.map_or("an unknown load".to_owned(), |load| format!("a load of {load:.2} per CPU"));
         let runs = if self.runs == 1 { "1 run".to_owned() } else { format!("{} runs", self.runs) };
-        format!("{}: {runs} after a warm-up, on {} with {load} before it began.", self.title, self.machine)
+        format!(
+            "{}: {runs} after a warm-up, on {} with {load} before it began. Recipes install with {}.",
+            self.title, self.machine, self.pixi
+        )
     }
 }
 
@@ -225,7 +230,8 @@ mod tests {
         facts.sizes = [("both.oci.tar", 7), ("both.sif", 5)].map(|(name, size)| (name.to_owned(), size)).into();
         facts.absent.insert(Tool::Apptainer, "it is not installed".to_owned());
         let title = "a test".to_owned();
-        (facts, Circumstances { title, runs: 1, machine: "2 CPUs".to_owned(), load: Some(0.125) })
+        let pixi = "pixi-image 0.1.0".to_owned();
+        (facts, Circumstances { title, runs: 1, machine: "2 CPUs".to_owned(), load: Some(0.125), pixi })
     }
 
     #[test]

@@ -38,6 +38,24 @@ pub fn size(root: &Root, oci: bool, sif: bool) -> u64 {
     [(oci, layers), (sif, squashfs)].into_iter().filter(|(wanted, _)| *wanted).map(|(_, size)| size).sum()
 }
 
+/// A digest of all that the bytes of either format depend on.
+pub fn identity(request: &Request, root: &Root) -> Result<Digest, BuildError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let base = root.base.as_ref().map(|base| base.base.image.digest.to_string()).unwrap_or_default();
+    let mut text = format!("image {FORMAT_VERSION} {version} {}\nbase {base}\n", request.reference);
+    for PackagePack { name, archive_size, key, .. } in &root.packages {
+        text.push_str(&format!("{name} {archive_size} {key}\n"));
+    }
+    text.push_str(&format!("{} at {}\n", diff_id(&[&root.app])?, root.created));
+    let parts = [&archive::canonical_json(&configuration(root)?)?, &root.definition, &root.inspect_metadata];
+    let parts = parts.map(|part| Digest::of(part).to_string()).concat();
+    let singularity = &root.singularity.index;
+    let checksums = singularity.chunks.iter().map(|chunk| format!(" {:x}{:x}", chunk.crc32, chunk.adler32));
+    let paths = singularity.entries.iter().map(|entry| format!("{entry:?}\n"));
+    text.extend([parts].into_iter().chain(checksums).chain(paths));
+    Ok(Digest::of(text.as_bytes()))
+}
+
 /// Writes the OCI archive.
 pub fn write_oci(
     request: &Request,

@@ -7,6 +7,7 @@ mod error;
 mod image;
 mod packs;
 mod root;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -74,13 +75,21 @@ impl Request {
         self.offline || self.config.offline
     }
 
+    /// Where a format goes, if it is wanted.
+    fn place(&self, format: Format) -> Option<&PathBuf> {
+        match format {
+            Format::Oci => self.oci.as_ref(),
+            Format::Sif => self.sif.as_ref(),
+        }
+    }
+
     fn reach(&self) -> registry::Reach<'_> {
         registry::Reach { config: &self.config, offline: self.is_offline() }
     }
 }
 
 /// Which format an artefact has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// An OCI archive that docker loads too.
     Oci,
@@ -108,18 +117,28 @@ struct PreparedBase {
     reference: String,
 }
 
-/// Builds what `request` asks for. Nothing becomes visible unless it is whole.
+/// What a build led to.
+struct Made {
+    /// A digest of all that the bytes of the results depend on.
+    identity: Digest,
+    /// Results that stand where they are wanted.
+    standing: Vec<Artifact>,
+    /// The others, which nobody sees yet.
+    written: Vec<(Format, Written)>,
+}
+
+/// Builds what `request` asks for. Nothing becomes visible unless it is whole, and what stands there already stays.
 pub fn build(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
-    let mut artifacts = Vec::new();
-    for (format, written) in unpublished(request, store, progress)? {
-        let place = match format {
-            Format::Oci => &request.oci,
-            Format::Sif => &request.sif,
-        };
-        let Written { digest, size, file } = written;
+    let Made { identity, standing: mut artifacts, written } =
+        explained(request, run(request, store, progress, true), store)?;
+    for (format, Written { digest, size, file }) in written {
         file.publish()?;
-        artifacts.extend(place.clone().map(|path| Artifact { format, path, digest, size }));
+        let Some(path) = request.place(format).cloned() else { continue };
+        let artifact = Artifact { format, path, digest, size };
+        standing::note(store, &artifact, identity);
+        artifacts.push(artifact);
     }
+    artifacts.sort_by_key(|artifact| artifact.format);
     Ok(artifacts)
 }
 
@@ -129,7 +148,12 @@ pub fn unpublished(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<(Format, Written)>, BuildError> {
-    run(request, store, progress).map_err(|error| match (error, &request.base) {
+    explained(request, run(request, store, progress, false), store).map(|made| made.written)
+}
+
+/// Where a base that was pulled lies, its error must say.
+fn explained(request: &Request, made: Result<Made, BuildError>, store: &Store) -> Result<Made, BuildError> {
+    made.map_err(|error| match (error, &request.base) {
         (BuildError::Base(source), BaseReference::Registry(_)) => {
             BuildError::PulledBase { images: store.root().join("images"), source }
         }
@@ -137,10 +161,10 @@ pub fn unpublished(
     })
 }
 
-fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<(Format, Written)>, BuildError> {
+fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: bool) -> Result<Made, BuildError> {
     // Places that cannot be written to are found out before the long work.
-    let archive = request.oci.as_deref().map(ArchiveWriter::create).transpose()?;
-    let sif = request.sif.as_deref().map(Pending::create).transpose()?;
+    let mut archive = request.oci.as_deref().map(ArchiveWriter::create).transpose()?;
+    let mut sif = request.sif.as_deref().map(Pending::create).transpose()?;
 
     progress.phase("Reading the lock");
     let environment = lock::read(&request.lock, &request.environment, &request.platform)?;
@@ -165,9 +189,19 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<
     warn_of_scripts(&environment, &packages, &request.config, progress);
 
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
-    progress.phase("Writing the images");
-    progress.expect_written(image::size(&root, archive.is_some(), sif.is_some()));
-    write_both(request, &root, archive, sif, store, progress)
+    let identity = image::identity(request, &root)?;
+    let find = |format| standing::find(store, format, request.place(format)?, &identity);
+    let standing: Vec<_> = [Format::Oci, Format::Sif].into_iter().filter(|_| may_stand).filter_map(find).collect();
+    archive.take_if(|_| standing.iter().any(|artifact| artifact.format == Format::Oci));
+    sif.take_if(|_| standing.iter().any(|artifact| artifact.format == Format::Sif));
+    for artifact in &standing {
+        progress.phase(&format!("Unchanged: {}", artifact.path.display()));
+    }
+    if archive.is_some() || sif.is_some() {
+        progress.phase("Writing the images");
+        progress.expect_written(image::size(&root, archive.is_some(), sif.is_some()));
+    }
+    Ok(Made { identity, standing, written: write_both(request, &root, archive, sif, store, progress)? })
 }
 
 /// Manifest and lock go into the image as they are, where everybody can read them.

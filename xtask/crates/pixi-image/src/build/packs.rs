@@ -73,9 +73,10 @@ pub fn packages(
 ) -> Result<Packages, BuildError> {
     let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
     let python = Python::of(environment).transpose()?;
-    let installed =
-        indexes.iter().map(|read| read.package.installed_paths(python.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    let plan = clobber::plan(&environment.packages, &installed)?;
+    let plan = {
+        let installed = indexes.iter().map(|read| read.package.installed_paths(python.as_ref()));
+        clobber::plan(&environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
+    };
     progress.phase(&format!("Packing {} packages", environment.packages.len()));
     progress.expect_packages(environment.packages.len());
     let shared = Shared { environment, prefix, python, plan, indexes, archives, compressors, store, progress };

@@ -132,7 +132,7 @@ mod tests {
             })
             .collect();
         for (raw, encoding) in [(vec![b'a'; 131_072], Encoding::Deflate), (noise, Encoding::Stored)] {
-            let (chunk, stored) = compress(&raw, Use::Both);
+            let (chunk, stored) = compress(raw.clone(), Use::Both);
             assert_eq!(chunk.encoding, encoding);
             let (mut gzip, mut block, mut back) = (Vec::new(), Vec::new(), Vec::new());
             chunk.write_gzip(&stored, &mut gzip).unwrap();

@@ -13,6 +13,9 @@ use super::chunk::{Chunk, Encoding, Use};
 /// The deflate level of both formats: libdeflate's 6 is within 1 % of zlib's 6 at three times its speed.
 pub const LEVEL: i32 = 6;
 
+/// Chunks that wait beside one for each thread, so that none waits for chunks.
+const SPARE: usize = 2;
+
 struct Job {
     raw: Vec<u8>,
     used: Use,
@@ -38,7 +41,7 @@ impl Promise {
 impl Compressors {
     /// Starts `threads` threads.
     pub fn start(threads: NonZeroUsize) -> Self {
-        let (queue, jobs) = sync_channel::<Job>(threads.get() * 2);
+        let (queue, jobs) = sync_channel::<Job>(threads.get() + SPARE);
         let jobs = Arc::new(Mutex::new(jobs));
         let threads = (0..threads.get())
             .map(|_| {
@@ -48,7 +51,7 @@ impl Compressors {
                         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         let Ok(Job { raw, used, reply }) = job else { return };
                         // The receiver is gone when its build has failed: nobody waits for the result.
-                        let _ = reply.send(compress(&raw, used));
+                        let _ = reply.send(compress(raw, used));
                     }
                 })
             })
@@ -58,7 +61,7 @@ impl Compressors {
 
     /// How many results one pack may keep waiting for, so that memory stays bounded.
     pub fn window(&self) -> usize {
-        self.threads.len() * 4
+        2 * self.threads.len() + SPARE
     }
 
     /// Hands over `raw`; waits while the queue is full.
@@ -81,33 +84,37 @@ impl Drop for Compressors {
     }
 }
 
+/// What a compressing thread keeps: allocating and clearing room for each chunk would cost more than the copy out of it.
+struct Workbench {
+    compressor: Compressor,
+    room: Vec<u8>,
+}
+
 /// Compresses one chunk; bytes that do not become smaller are stored.
-pub(super) fn compress(raw: &[u8], used: Use) -> (Chunk, Vec<u8>) {
+pub(super) fn compress(raw: Vec<u8>, used: Use) -> (Chunk, Vec<u8>) {
     thread_local! {
-        static COMPRESSOR: RefCell<Option<Compressor>> = const { RefCell::new(None) };
+        static WORKBENCH: RefCell<Workbench> = RefCell::new(Workbench {
+            compressor: Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default()),
+            room: Vec::new(),
+        });
     }
-    let deflated = COMPRESSOR.with_borrow_mut(|compressor| {
-        let compressor =
-            compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default()));
-        let mut out = vec![0; compressor.deflate_compress_bound(raw.len())];
-        let length = compressor.deflate_compress(raw, &mut out).ok()?;
-        out.truncate(length);
+    let deflated = WORKBENCH.with_borrow_mut(|Workbench { compressor, room }| {
+        let bound = compressor.deflate_compress_bound(raw.len());
+        if room.len() < bound {
+            room.resize(bound, 0);
+        }
+        let length = compressor.deflate_compress(&raw, room).ok()?;
         // A squashfs block must not be longer than its content; 6 is the zlib frame.
-        (length + 6 < raw.len() || used == Use::Layer).then_some(out)
+        (length + 6 < raw.len() || used == Use::Layer).then(|| room[..length].to_vec())
     });
-    let (encoding, stored) = match deflated {
-        Some(deflated) => (Encoding::Deflate, deflated),
-        None => (Encoding::Stored, raw.to_vec()),
+    let (crc32, adler32, length) = (libdeflater::crc32(&raw), libdeflater::adler32(&raw), raw.len());
+    let (encoding, stored, check) = match deflated {
+        Some(deflated) => {
+            let check = libdeflater::crc32(&deflated);
+            (Encoding::Deflate, deflated, check)
+        }
+        None => (Encoding::Stored, raw, crc32),
     };
-    let crc32 = libdeflater::crc32(raw);
-    let chunk = Chunk {
-        used,
-        encoding,
-        stored: stored.len() as u32,
-        raw: raw.len() as u32,
-        crc32,
-        adler32: libdeflater::adler32(raw),
-        check: if encoding == Encoding::Stored { crc32 } else { libdeflater::crc32(&stored) },
-    };
+    let chunk = Chunk { used, encoding, stored: stored.len() as u32, raw: length as u32, crc32, adler32, check };
     (chunk, stored)
 }

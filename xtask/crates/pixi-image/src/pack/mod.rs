@@ -57,7 +57,7 @@ pub struct PackIndex {
 
 /// Writes the gzip member that ends the tar stream of a layer.
 pub fn write_tar_end(out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    let (chunk, stored) = compress::compress(&TAR_END, Use::Layer);
+    let (chunk, stored) = compress::compress(TAR_END.to_vec(), Use::Layer);
     chunk.write_gzip(&stored, out)
 }
 

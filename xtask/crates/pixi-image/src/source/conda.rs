@@ -35,7 +35,7 @@ pub const MAX_UNPACKED: u64 = 64 << 30;
 pub const MAX_INFO: u64 = 1 << 30;
 /// The largest file of `info/` that is read.
 pub const MAX_INFO_FILE: u64 = 256 << 20;
-/// The largest file that may hold a placeholder: it is patched in memory.
+/// The largest text file that may hold a placeholder: it is replaced in memory, as its new length comes before it.
 pub const MAX_PATCHED: u64 = 1 << 30;
 /// The most members that an archive may hold.
 pub const MAX_MEMBERS: u64 = 2_000_000;

@@ -6,29 +6,18 @@
 //! string that holds it keeps its length, padded with NULs; and a `#!` line that the kernel would cut off goes through
 //! `env` or `sh`.
 
-use std::collections::BTreeMap;
+mod binary;
 
 use memchr::memmem;
 use rattler_conda_types::Subdir;
 use rattler_conda_types::package::OffsetEncoding;
 
+pub use binary::{BinaryError, PrefixTooLong, replace_binary};
+
 /// The longest `#!` line that Linux reads in full (`BINPRM_BUF_SIZE` of kernels before 5.1, less the NUL).
 const LONGEST_SHEBANG_LINUX: usize = 127;
 /// The longest `#!` line that macOS reads in full.
 const LONGEST_SHEBANG_MACOS: usize = 512;
-
-/// A prefix that does not fit where a binary file holds the placeholder.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the prefix `{prefix}` is longer than the placeholder of {placeholder_len} bytes that it replaces in a binary file\
-     \n  hint: lock another build of the package; an installation elsewhere than in an image may have a shorter path"
-)]
-pub struct PrefixTooLong {
-    /// The prefix of the image.
-    pub prefix: String,
-    /// The length of the package's placeholder, in bytes of the encoding found.
-    pub placeholder_len: usize,
-}
 
 /// `content` with every `placeholder` replaced by `prefix`; the length may change. A `#!` line of a unix `subdir` stays
 /// one that its kernel reads.
@@ -57,31 +46,6 @@ pub fn replace_text(content: &[u8], placeholder: &str, prefix: &str, subdir: Sub
     }
     replaced.extend(&content[position..]);
     replaced
-}
-
-/// Replaces every `placeholder` in the C strings of `content` by `prefix`. What follows in the string moves up and NULs
-/// fill the gap, so the length stays. Nothing is changed if the prefix does not fit.
-pub fn replace_binary(content: &mut [u8], placeholder: &str, prefix: &str) -> Result<(), PrefixTooLong> {
-    let encodings = Encoded::all(placeholder, prefix);
-    let strings = c_strings(content, &encodings);
-    for CString { encoded, .. } in &strings {
-        if encoded.prefix.len() > encoded.placeholder.len() {
-            return Err(PrefixTooLong { prefix: prefix.to_owned(), placeholder_len: encoded.placeholder.len() });
-        }
-    }
-    for CString { offsets, end, encoded, .. } in &strings {
-        let mut written = offsets[0]; // a C string holds at least one occurrence
-        for (nth, offset) in offsets.iter().enumerate() {
-            content[written..written + encoded.prefix.len()].copy_from_slice(&encoded.prefix);
-            written += encoded.prefix.len();
-            let rest = offset + encoded.placeholder.len()..offsets.get(nth + 1).copied().unwrap_or(*end);
-            let length = rest.len();
-            content.copy_within(rest, written);
-            written += length;
-        }
-        content[written..*end].fill(0);
-    }
-    Ok(())
 }
 
 /// The placeholder and what takes its place, in one encoding.
@@ -153,74 +117,6 @@ fn text_occurrences<'a>(content: &[u8], encodings: &'a [Encoded]) -> Vec<Occurre
         }
     }
     kept
-}
-
-/// A C string of a binary file that holds the placeholder.
-struct CString<'a> {
-    /// Where the placeholder begins; never empty.
-    offsets: Vec<usize>,
-    /// Where the terminator begins, or the end of the file.
-    end: usize,
-    encoded: &'a Encoded,
-    /// As [`Occurrence::rank`]; a string that ends in a terminator goes before one that runs to the end of the file.
-    rank: u8,
-}
-
-/// The C strings of a binary file that hold the placeholder, in order, none overlapping another.
-fn c_strings<'a>(content: &[u8], encodings: &'a [Encoded]) -> Vec<CString<'a>> {
-    let mut candidates: Vec<CString<'a>> = encodings.iter().flat_map(|encoded| candidates(content, encoded)).collect();
-    candidates.sort_by_key(|string| (string.rank, string.offsets[0]));
-    let mut kept: BTreeMap<usize, CString<'a>> = BTreeMap::new();
-    for candidate in candidates {
-        let start = candidate.offsets[0];
-        let before = kept.range(..=start).next_back().is_some_and(|(_, string)| start < string.end);
-        let after = kept.range(start..).next().is_some_and(|(later, _)| *later < candidate.end);
-        if !before && !after {
-            kept.insert(start, candidate);
-        }
-    }
-    kept.into_values().collect()
-}
-
-/// The C strings of one encoding. An occurrence within a string that was found already, at the same alignment, starts
-/// none of its own: that keeps the search linear for long strings with many occurrences.
-fn candidates<'a>(content: &[u8], encoded: &'a Encoded) -> Vec<CString<'a>> {
-    let finder = memmem::Finder::new(&encoded.placeholder);
-    let (unit, length) = (encoded.unit(), encoded.placeholder.len());
-    let mut strings = Vec::new();
-    let mut covered = vec![0; unit];
-    let mut position = 0;
-    while let Some(found) = finder.find(&content[position..]) {
-        let first = position + found;
-        position = first + length;
-        let alignment = first % unit;
-        if first < covered[alignment] {
-            continue;
-        }
-        let terminator = terminator(content, position, unit);
-        let end = terminator.unwrap_or(content.len());
-        covered[alignment] = end;
-        let mut offsets = vec![first];
-        offsets.extend(finder.find_iter(&content[position..end]).map(|found| position + found));
-        let rank = match (encoded.encoding, alignment, terminator) {
-            (OffsetEncoding::Utf8, ..) => 0,
-            (_, 0, Some(_)) => 1,
-            (_, 0, None) => 2,
-            (_, _, Some(_)) => 3,
-            (_, _, None) => 4,
-        };
-        strings.push(CString { offsets, end, encoded, rank });
-    }
-    strings
-}
-
-/// The first zero code unit at or after `from`, counted in units from there.
-fn terminator(content: &[u8], from: usize, unit: usize) -> Option<usize> {
-    if unit == 1 {
-        return memchr::memchr(0, &content[from..]).map(|found| from + found);
-    }
-    let zero = content[from..].chunks_exact(unit).position(|bytes| bytes.iter().all(|byte| *byte == 0))?;
-    Some(from + zero * unit)
 }
 
 /// The `#!` line, without its line feed, with the placeholder replaced. One that the kernel would cut off, or split at

@@ -107,7 +107,7 @@ pub fn guess(subject: &Subject<'_>, archive: u64) -> u64 {
     let [text, bytecode, headers, libraries] = kind.shares();
     let library = if kind == Kind::Device { Content::Device } else { Content::Library };
     let parts = [(text + headers, Content::Text), (bytecode, Content::Bytecode), (libraries, library)];
-    let permille: u64 = parts.iter().map(|(share, content)| share * content.ratios().0).sum::<u64>() / 100;
+    let permille: u64 = parts.iter().map(|(share, content)| share * content.ratio()).sum::<u64>() / 100;
     archive * 1000 / permille
 }
 
@@ -144,8 +144,9 @@ pub fn files(subject: &Subject<'_>, bytes: u64) -> Vec<File> {
             let content = if kind == Kind::Device { Content::Device } else { Content::Library };
             made.small(Content::Text, &|at| format!("share/{}/text{at}.txt", subject.name), text);
             made.small(Content::Text, &|at| format!("include/{name}/part{}/h{at}.h", at / 60), headers - surplus);
-            let base = name.strip_prefix("lib").unwrap_or(name);
-            made.libraries(content, &format!("lib/lib{base}"), libraries + surplus);
+            // `curl` and `libcurl` are two packages.
+            let library = if name.starts_with("lib") { name.to_owned() } else { format!("lib_{name}") };
+            made.libraries(content, &format!("lib/{library}"), libraries + surplus);
             made.push(format!("lib/pkgconfig/{}.pc", subject.name), FileKind::Script);
         }
     }

@@ -1,7 +1,7 @@
 //! Decodes an archive once and pushes what it holds.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use super::{CondaError, GENERATED_MTIME, IndexedPath, Kind, MAX_PATCHED, Package
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::model::{CondaPackage, Digest};
 use crate::source::placement::{Placement, WithParents};
-use crate::source::prefix::{replace_binary, replace_text};
+use crate::source::prefix::{BinaryError, replace_binary, replace_text};
 
 /// What is copied at a time.
 const PIECE: usize = 128 << 10;
@@ -156,10 +156,6 @@ impl<'a> Linker<'a> {
         }
         match &member.kind {
             MemberKind::Hardlink(_) => self.hardlink(at),
-            MemberKind::File if self.index.paths[at].placeholder.is_some() => {
-                let original = read_whole(&member, content)?;
-                self.push_patched(at, &member, original)
-            }
             MemberKind::File => self.push_file(at, &member, content),
             MemberKind::Symlink(target) => self.push_symlink(at, target.clone(), member.mtime),
             MemberKind::Directory => Ok(()),
@@ -167,52 +163,39 @@ impl<'a> Linker<'a> {
     }
 
     fn push_file(&mut self, at: usize, member: &Member, content: &mut dyn Read) -> Result<(), Problem> {
-        let listed = &self.index.paths[at];
+        let index = self.index;
+        let listed = &index.paths[at];
         check_size(listed, member.size)?;
-        let kind = EntryKind::File { size: member.size };
-        let (mode, mtime) = (Mode::normalized(member.mode), member.mtime);
+        let prefix = self.placement.prefix.as_str();
+        let mode = Mode::normalized(member.mode);
+        let text = match &listed.placeholder {
+            Some(placeholder) if placeholder.mode == FileMode::Text => {
+                let original = read_whole(member, content)?;
+                Some(replace_text(&original, &placeholder.text, prefix, self.placement.subdir))
+            }
+            _ => None,
+        };
+        let size = text.as_ref().map_or(member.size, |text| text.len() as u64);
+        let mtime = if listed.placeholder.is_some() { index.patched_mtime } else { member.mtime };
+        let kind = EntryKind::File { size };
         self.push(at, kind.clone(), mode, mtime)?;
         // Where the package gives no digest, the record must: as rattler's does.
-        let mut hash = listed.sha256.is_none().then(sha2::Sha256::new);
-        let mut left = member.size;
-        while left > 0 {
-            let read = content.read(&mut self.piece).map_err(Problem::Read)?; // an early end is an error, not 0
-            let bytes = &self.piece[..read];
+        let mut hash = (listed.placeholder.is_some() || listed.sha256.is_none()).then(sha2::Sha256::new);
+        let sink = &mut self.sink;
+        let mut write = |bytes: &[u8]| {
             if let Some(hash) = &mut hash {
                 hash.update(bytes);
             }
-            self.sink.data(bytes).map_err(Problem::Sink)?;
-            left = left.saturating_sub(read as u64);
+            sink.data(bytes)
+        };
+        match (text, &listed.placeholder) {
+            (Some(text), _) => write(&text).map_err(Problem::Sink)?,
+            (None, Some(placeholder)) => replace_binary(content, &placeholder.text, prefix, &mut write)
+                .map_err(|error| binary_problem(&listed.path, error))?,
+            (None, None) => copy(content, &mut self.piece, &mut write)?,
         }
         let digest = hash.map(|hash| Digest(hash.finalize().into()));
-        let size = member.size;
-        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived: size, size, digest });
-        Ok(())
-    }
-
-    /// A file whose content is in memory: with its placeholder replaced, if it has one.
-    fn push_patched(&mut self, at: usize, member: &Member, mut content: Vec<u8>) -> Result<(), Problem> {
-        let listed = &self.index.paths[at];
-        check_size(listed, member.size)?;
-        let prefix = self.placement.prefix.as_str();
-        let mtime = match &listed.placeholder {
-            None => member.mtime,
-            Some(placeholder) if placeholder.mode == FileMode::Text => {
-                content = replace_text(&content, &placeholder.text, prefix, self.placement.subdir);
-                self.index.patched_mtime
-            }
-            Some(placeholder) => {
-                replace_binary(&mut content, &placeholder.text, prefix)
-                    .map_err(|error| Problem::PrefixTooLong { path: listed.path.clone(), error })?;
-                self.index.patched_mtime
-            }
-        };
-        let kind = EntryKind::File { size: content.len() as u64 };
-        let mode = Mode::normalized(member.mode);
-        self.push(at, kind.clone(), mode, mtime)?;
-        self.sink.data(&content).map_err(Problem::Sink)?;
-        let (archived, size, digest) = (member.size, content.len() as u64, Some(Digest::of(&content)));
-        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived, size, digest });
+        self.states[at] = State::Pushed(Pushed { kind, mode, mtime, archived: member.size, size, digest });
         Ok(())
     }
 
@@ -272,7 +255,7 @@ impl<'a> Linker<'a> {
                 MemberKind::File => {
                     let original = read_whole(&member, content)?;
                     for at in links {
-                        self.push_patched(at, &member, original.clone())?;
+                        self.push_file(at, &member, &mut original.as_slice())?;
                     }
                 }
                 _ => drop(deferred.insert(member.path, links)), // no content: refused below
@@ -336,7 +319,34 @@ impl<'a> Linker<'a> {
     }
 }
 
-/// The content of a file that is patched in memory.
+/// Copies all of `content` by pieces.
+fn copy(
+    content: &mut dyn Read,
+    piece: &mut [u8],
+    write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Problem> {
+    loop {
+        match content.read(piece).map_err(Problem::Read)? {
+            0 => return Ok(()), // an early end of a member is an error
+            read => write(&piece[..read]).map_err(Problem::Sink)?,
+        }
+    }
+}
+
+fn binary_problem(path: &ImagePath, error: BinaryError) -> Problem {
+    let path = path.clone();
+    match error {
+        BinaryError::PrefixTooLong(error) => Problem::PrefixTooLong { path, error },
+        BinaryError::Endless(limit) => {
+            let what = format!("a string of `{path}`, which holds the placeholder of its prefix,");
+            Problem::TooLarge { what, limit }
+        }
+        BinaryError::Read(error) => Problem::Read(error),
+        BinaryError::Write(error) => Problem::Sink(error),
+    }
+}
+
+/// The content of a file that is replaced as a whole: a text, or one that other names of it need again.
 fn read_whole(member: &Member, content: &mut dyn Read) -> Result<Vec<u8>, Problem> {
     if member.size > MAX_PATCHED {
         let what = format!("`{}`, which holds the placeholder of its prefix,", member.path);

@@ -13,6 +13,18 @@ fn text(content: &str) -> String {
     String::from_utf8(replace_text(content.as_bytes(), PLACEHOLDER, PREFIX, Subdir::Linux64)).unwrap()
 }
 
+/// Looks at windows as small as the longest placeholder, so that most strings reach over the end of one.
+fn binary(content: &[u8], placeholder: &str, prefix: &str) -> Result<Vec<u8>, BinaryError> {
+    let mut copied = Vec::new();
+    let mut write = |bytes: &[u8]| {
+        copied.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut content = content;
+    binary::replace_in_windows(&mut content, &Encoded::all(placeholder, prefix), prefix, 8, &mut write)?;
+    Ok(copied)
+}
+
 #[test]
 fn a_text_file_may_change_its_length() {
     assert_eq!(text(&format!("a={PLACEHOLDER}/lib\nb={PLACEHOLDER}")), format!("a={PREFIX}/lib\nb={PREFIX}"));
@@ -23,20 +35,48 @@ fn a_text_file_may_change_its_length() {
 
 #[test]
 fn a_c_string_keeps_its_length_and_the_rest_of_it_moves_up() {
-    let mut content = format!("\x7fELF{PLACEHOLDER}/lib:{PLACEHOLDER}/lib64\0next\0").into_bytes();
+    let content = format!("\x7fELF{PLACEHOLDER}/lib:{PLACEHOLDER}/lib64\0next\0").into_bytes();
     let gap = 2 * (PLACEHOLDER.len() - PREFIX.len());
-    replace_binary(&mut content, PLACEHOLDER, PREFIX).unwrap();
+    let content = binary(&content, PLACEHOLDER, PREFIX).unwrap();
     let expected = format!("\x7fELF{PREFIX}/lib:{PREFIX}/lib64{}\0next\0", "\0".repeat(gap));
     assert_eq!(String::from_utf8(content).unwrap(), expected);
 }
 
 #[test]
-fn a_prefix_that_does_not_fit_in_a_binary_is_refused_and_nothing_is_changed() {
-    let mut content = b"\0/short\0/short/lib\0".to_vec();
-    let error = replace_binary(&mut content, "/short", PREFIX).unwrap_err();
-    assert_eq!(error, PrefixTooLong { prefix: PREFIX.to_owned(), placeholder_len: 6 });
-    assert_eq!(content, b"\0/short\0/short/lib\0");
-    assert_eq!(replace_binary(&mut b"no occurrence".to_vec(), "/short", PREFIX), Ok(()));
+fn a_prefix_that_does_not_fit_in_a_binary_is_refused() {
+    match binary(b"\0/short\0/short/lib\0", "/short", PREFIX) {
+        Err(BinaryError::PrefixTooLong(error)) => {
+            assert_eq!(error, PrefixTooLong { prefix: PREFIX.to_owned(), placeholder_len: 6 });
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(binary(b"no occurrence", "/short", PREFIX).unwrap(), b"no occurrence");
+}
+
+#[test]
+fn a_string_is_replaced_wherever_windows_end() {
+    let string = format!("{PLACEHOLDER}/lib:{PLACEHOLDER}/lib64\0").into_bytes();
+    let moved = format!("{PREFIX}/lib:{PREFIX}/lib64").into_bytes();
+    for before in 0..200 {
+        let content = [vec![b'.'; before], vec![0], string.clone(), b"next\0".to_vec()].concat();
+        let mut expected = content.clone();
+        expected[before + 1..before + string.len()].fill(0);
+        expected[before + 1..before + 1 + moved.len()].copy_from_slice(&moved);
+        assert_eq!(binary(&content, PLACEHOLDER, PREFIX).unwrap(), expected, "{before}");
+    }
+}
+
+#[test]
+fn of_a_large_binary_little_is_written_at_a_time() {
+    let string = format!("{PLACEHOLDER}/lib\0").into_bytes();
+    let content = [vec![1; 300 << 10], string.clone(), vec![2; 1 << 20], string].concat();
+    let mut largest = 0;
+    let mut write = |bytes: &[u8]| {
+        largest = largest.max(bytes.len());
+        Ok(())
+    };
+    replace_binary(&mut content.as_slice(), PLACEHOLDER, PREFIX, &mut write).unwrap();
+    assert!(largest <= 512 << 10, "{largest}");
 }
 
 #[test]
@@ -121,9 +161,8 @@ proptest! {
         let mut expected = Vec::new();
         let (mode, subdir) = (FileMode::Binary, Subdir::Linux64);
         let oracle = copy_and_replace_placeholders(&content, &mut expected, PLACEHOLDER, &prefix, &subdir, mode);
-        let mut replaced = content.clone();
-        match replace_binary(&mut replaced, PLACEHOLDER, &prefix) {
-            Ok(()) => {
+        match binary(&content, PLACEHOLDER, &prefix) {
+            Ok(replaced) => {
                 prop_assert!(oracle.is_ok());
                 prop_assert_eq!(replaced, expected);
             }
