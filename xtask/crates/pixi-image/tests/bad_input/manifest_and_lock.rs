@@ -78,6 +78,18 @@ fn a_lock_of_the_future_asks_for_a_newer_program() {
 }
 
 #[test]
+fn an_environment_whose_name_is_a_path_is_refused() {
+    let workspace = Workspace::new(&small());
+    for name in ["a/b", "../b", ".."] {
+        workspace.write("pixi.lock", workspace.lock_text().replacen("  default:", &format!("  {name}:"), 1).as_bytes());
+        let mut build = workspace.build();
+        workspace
+            .fails(build.args(["--frozen", "--environment", name]), &[&format!("`{name}`"), "no name of a directory"]);
+        succeeds(&mut workspace.lock());
+    }
+}
+
+#[test]
 fn names_that_the_lock_does_not_have_are_answered_with_those_that_it_has() {
     let workspace = Workspace::new(&small());
     workspace.fails(workspace.build().args(["--environment", "gpu"]), &["no environment `gpu`", "it has: default"]);
