@@ -182,10 +182,25 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     let prefix = Prefix::of_packages();
     let compressors = Compressors::start(request.jobs);
 
-    let base = prepare_base(request, architecture, store, &compressors, progress)?;
-    let options = fetch::Options { offline: request.is_offline(), config: &request.config };
-    let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
-    let packages = packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)?;
+    let base = open_base(request, architecture, store, progress)?;
+    if base.as_ref().is_some_and(|(base, _)| !packs::of_base(base, store).exists()) {
+        progress.phase("Merging the layers of the base image");
+    }
+    // Layers are decoded one after the other: the packages need not wait for that.
+    let (pack, packages) = std::thread::scope(|scope| {
+        let pack = scope.spawn(|| {
+            let merge = |(base, _): &(Base, String)| packs::base(base, &compressors, store, progress);
+            base.as_ref().map(merge).transpose()
+        });
+        let options = fetch::Options { offline: request.is_offline(), config: &request.config };
+        let archives = fetch::packages(&environment.packages, store.root(), &options, progress);
+        let packages = archives.map_err(BuildError::from).and_then(|archives| {
+            packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)
+        });
+        (pack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), packages)
+    });
+    let base = base.zip(pack?).map(|((base, reference), pack)| PreparedBase { base, pack, reference });
+    let packages = packages?;
     warn_of_scripts(&environment, &packages, &request.config, progress);
 
     let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
@@ -255,13 +270,13 @@ fn write_both(
     Ok(made.into_iter().flatten().collect())
 }
 
-fn prepare_base(
+/// The base, pulled if need be, and how the image calls it.
+fn open_base(
     request: &Request,
     architecture: &str,
     store: &Store,
-    compressors: &Compressors,
     progress: &dyn Progress,
-) -> Result<Option<PreparedBase>, BuildError> {
+) -> Result<Option<(Base, String)>, BuildError> {
     let (path, reference): (PathBuf, String) = match &request.base {
         BaseReference::Scratch => return Ok(None),
         BaseReference::Local(path) => (path.clone(), file_name(path)),
@@ -270,9 +285,7 @@ fn prepare_base(
             (pulled.layout, reference.clone())
         }
     };
-    let base = Base::open(&path, architecture)?;
-    let pack = packs::base(&base, compressors, store, progress)?;
-    Ok(Some(PreparedBase { base, pack, reference }))
+    Ok(Some((Base::open(&path, architecture)?, reference)))
 }
 
 /// Where a base lies on the builder's disk must not reach the image.

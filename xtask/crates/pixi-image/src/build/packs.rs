@@ -251,6 +251,11 @@ impl Shared<'_> {
     }
 }
 
+/// Where the pack of a base stands, or will.
+pub fn of_base(base: &Base, store: &Store) -> PathBuf {
+    store.pack(&Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes()))
+}
+
 /// The base's merged file system, for the SIF alone: an OCI image takes the base's own layers.
 pub fn base(
     base: &Base,
@@ -258,12 +263,10 @@ pub fn base(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<PackFile, BuildError> {
-    let key = Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes());
-    let place = store.pack(&key);
+    let place = of_base(base, store);
     if let Some(file) = cached(&place, progress)? {
         return Ok(file);
     }
-    progress.phase("Merging the layers of the base image");
     PackFile::create(&place, |out| {
         fill(out, compressors, Targets::SquashfsOnly, "the base image", |sink| Ok(base.push_merged(sink)?))
     })
