@@ -128,19 +128,22 @@ impl Base {
         let mut tree = Tree::new(Mode::EXECUTABLE, 0);
         let mut numbers = Vec::new();
         for number in 0..self.image.manifest.layers().len() as u32 {
-            self.each_entry(number, |_, path, _, _| {
-                whiteout(&mut tree, path);
+            let mut entries = Vec::new();
+            self.each_entry(number, |at, _, entry, _| {
+                entries.push((at, entry.clone()));
                 Ok(())
             })?;
-            self.each_entry(number, |at, path, entry, _| {
-                if path.file_name().starts_with(WHITEOUT) {
-                    return Ok(());
-                }
+            // Whiteouts hide what is below their layer, wherever in it they stand.
+            entries.iter().for_each(|(_, entry)| whiteout(&mut tree, &entry.path));
+            for (at, entry) in entries.iter().filter(|(_, entry)| !entry.path.file_name().starts_with(WHITEOUT)) {
                 if let EntryKind::File { .. } = entry.kind {
-                    numbers.push((number, at));
+                    numbers.push((number, *at));
                 }
-                apply(&mut tree, entry, numbers.len() as u64).map_err(io::Error::other)
-            })?;
+                apply(&mut tree, entry, numbers.len() as u64).map_err(|error| {
+                    let layer = self.image.manifest.layers()[number as usize].digest().to_string();
+                    BaseError::Layer { layer, reason: error.to_string() }
+                })?;
+            }
         }
         let mut owners = HashMap::new();
         for (_, id, node) in tree.walk() {
