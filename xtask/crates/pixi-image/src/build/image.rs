@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Read, Write};
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
 use super::packs::PackagePack;
+use super::placing::{self, Placed};
 use super::root::Root;
 use super::{BuildError, PreparedBase, Request};
 use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
@@ -38,11 +39,14 @@ pub fn size(root: &Root, oci: bool, sif: bool) -> u64 {
     [(oci, layers), (sif, squashfs)].into_iter().filter(|(wanted, _)| *wanted).map(|(_, size)| size).sum()
 }
 
+/// Goes up when images change that are made of the same packs.
+const FORMAT: u32 = 2;
+
 /// A digest of all that the bytes of either format depend on.
 pub fn identity(request: &Request, root: &Root) -> Result<Digest, BuildError> {
     let version = env!("CARGO_PKG_VERSION");
     let base = root.base.as_ref().map(|base| base.base.image.digest.to_string()).unwrap_or_default();
-    let mut text = format!("image {FORMAT_VERSION} {version} {}\nbase {base}\n", request.reference);
+    let mut text = format!("image {FORMAT} {FORMAT_VERSION} {version} {}\nbase {base}\n", request.reference);
     for PackagePack { name, archive_size, key, .. } in &root.packages {
         text.push_str(&format!("{name} {archive_size} {key}\n"));
     }
@@ -211,7 +215,8 @@ fn configuration(root: &Root) -> Result<ImageConfiguration, ArchiveError> {
 
 /// Writes the SIF front to back.
 pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
-    let (tree, fragments, data_end) = root.merge(squashfs::SUPERBLOCK_SIZE)?;
+    let (placed, data_end) = placing::place(root.squashfs_packs(), squashfs::SUPERBLOCK_SIZE)?;
+    let (tree, fragments) = root.merge(&placed)?;
     let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
     let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
     drop(tree);
@@ -226,7 +231,7 @@ pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> 
     let (digest, size) = {
         let file = Reported::new(pending.file(), progress);
         let mut out = archive::Hashed::new(BufWriter::with_capacity(1 << 20, file));
-        let written = write_sif_to(root, &head, &tables, &mut out);
+        let written = write_sif_to(&placed, &head, &tables, &mut out);
         match written {
             Ok(()) => out.finish(),
             Err(CopyError::Read(error)) => return Err(error.into()),
@@ -239,11 +244,16 @@ pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> 
     Ok(Written { digest, size, file: pending.complete(0o755)? })
 }
 
-fn write_sif_to(root: &Root, head: &[u8], tables: &squashfs::Tables, out: &mut dyn Write) -> Result<(), CopyError> {
+fn write_sif_to(
+    placed: &[Placed<'_>],
+    head: &[u8],
+    tables: &squashfs::Tables,
+    out: &mut dyn Write,
+) -> Result<(), CopyError> {
     out.write_all(head).map_err(CopyError::Write)?;
     out.write_all(&tables.superblock).map_err(CopyError::Write)?;
-    for pack in root.squashfs_packs() {
-        pack.write_squashfs(out)?;
+    for one in placed {
+        one.pack.write_squashfs(&one.left_out, out)?;
     }
     out.write_all(&tables.tail).map_err(CopyError::Write)?;
     out.flush().map_err(CopyError::Write)

@@ -6,6 +6,7 @@
 mod error;
 mod image;
 mod packs;
+mod placing;
 mod root;
 mod standing;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::packs::{self, PackagePack, Packages};
+use super::placing::Placed;
 use super::{BuildError, PreparedBase, Request, architecture};
 use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
 use crate::entry::{EntrySink, ImagePath, Mode};
@@ -115,22 +116,22 @@ impl Root {
         base.chain(self.packages.iter().map(|package| &package.file)).chain([&self.app, &self.singularity])
     }
 
-    /// The merged tree of all packs, with every file placed behind `start`, and the fragments. Also where the data ends.
-    pub fn merge(&self, start: u64) -> Result<(Tree, Vec<Fragment>, u64), BuildError> {
+    /// The merged tree of all packs, which lie where `placed` says, and the fragments.
+    pub fn merge(&self, placed: &[Placed<'_>]) -> Result<(Tree, Vec<Fragment>), BuildError> {
         let mut tree = Tree::new(Mode::EXECUTABLE, mtime(self.created));
         let mut fragments = Vec::new();
-        let mut position = start;
-        for pack in self.squashfs_packs() {
-            insert(&mut tree, pack, position, fragments.len() as u32)?;
-            let placed = pack.index.fragments.iter().map(|(at, size)| Fragment { start: position + at, size: *size });
-            fragments.extend(placed);
-            position += pack.index.squashfs_size();
+        for one in placed {
+            let pack = one.pack;
+            insert(&mut tree, pack, &|relative| one.place(relative), fragments.len() as u32)?;
+            let of_pack = pack.index.fragments.iter();
+            fragments.extend(of_pack.map(|(at, size)| Fragment { start: one.place(*at), size: *size }));
         }
-        Ok((tree, fragments, position))
+        Ok((tree, fragments))
     }
 }
 
-fn insert(tree: &mut Tree, pack: &PackFile, position: u64, first_fragment: u32) -> Result<(), TreeError> {
+/// Puts what a pack holds into a tree, for which `place` says where blocks lie.
+fn insert(tree: &mut Tree, pack: &PackFile, place: &dyn Fn(u64) -> u64, first_fragment: u32) -> Result<(), TreeError> {
     for entry in &pack.index.entries {
         match &entry.kind {
             PackedKind::Directory => tree.insert_directory(&entry.path, entry.mode, entry.mtime)?,
@@ -141,7 +142,7 @@ fn insert(tree: &mut Tree, pack: &PackFile, position: u64, first_fragment: u32) 
                     content.fragment.map(|(index, offset)| FragmentRef { index: first_fragment + index, offset });
                 let data = FileData {
                     size: content.size,
-                    start: position + content.start,
+                    start: place(content.start),
                     blocks: content.blocks.clone(),
                     fragment,
                     sparse: content.sparse,
@@ -153,12 +154,15 @@ fn insert(tree: &mut Tree, pack: &PackFile, position: u64, first_fragment: u32) 
     Ok(())
 }
 
+/// Where the blocks of a tree lie that only tells which files there are.
+const NOWHERE: fn(u64) -> u64 = |_| 0;
+
 /// The base's tree; refuses a base in which one of `places` would be written through something else than directories, or
 /// is taken: an environment of the base would be mixed with ours, or hidden by it.
 fn base_tree(base: Option<&PreparedBase>, places: [&Prefix; 2]) -> Result<Tree, BuildError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if let Some(base) = base {
-        insert(&mut tree, &base.pack, 0, 0)?;
+        insert(&mut tree, &base.pack, &NOWHERE, 0)?;
     }
     for place in places.into_iter().filter_map(|place| ImagePath::new(place.relative()).ok()) {
         let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory(_));
@@ -252,7 +256,7 @@ fn files_for(
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if !scripts.is_empty() {
         for pack in base.map(|base| &base.pack).into_iter().chain(packages.iter().map(|package| &package.file)) {
-            insert(&mut tree, pack, 0, 0)?;
+            insert(&mut tree, pack, &NOWHERE, 0)?;
         }
         if let Ok(shown) = ImagePath::new(shown.relative()) {
             tree.insert_symlink(&shown, Prefix::LINK, 0)?;

@@ -4,6 +4,7 @@
 //! carry checksums, which are compared whenever they are read.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -80,43 +81,80 @@ impl PackFile {
 
     /// Writes the pack's gzip members, in order.
     pub fn write_layer(&self, out: &mut dyn Write) -> Result<(), CopyError> {
-        self.copy(Chunk::in_layer, |chunk, stored| chunk.write_gzip(stored, out))
+        self.copy(|_, chunk| chunk.in_layer(), |chunk, stored| chunk.write_gzip(stored, out))
     }
 
-    /// Writes the pack's squashfs blocks, in order.
-    pub fn write_squashfs(&self, out: &mut dyn Write) -> Result<(), CopyError> {
-        self.copy(|chunk| chunk.squashfs_size() > 0, |chunk, stored| chunk.write_squashfs(stored, out))
+    /// Writes the pack's squashfs blocks, in order, but for the chunks that are `left_out`.
+    pub fn write_squashfs(&self, left_out: &BTreeSet<usize>, out: &mut dyn Write) -> Result<(), CopyError> {
+        let wanted = |at: usize, chunk: &Chunk| chunk.squashfs_size() > 0 && !left_out.contains(&at);
+        self.copy(wanted, |chunk, stored| chunk.write_squashfs(stored, out))
+    }
+
+    /// Whether the chunks at `mine` hold the same stored bytes as those of `other` at `theirs`.
+    pub fn holds_the_same(&self, mine: &[usize], other: &Self, theirs: &[usize]) -> Result<bool, PackError> {
+        let (mut one, mut two) = (self.chunks(mine)?, other.chunks(theirs)?);
+        loop {
+            match (one.next().transpose()?, two.next().transpose()?) {
+                (None, None) => return Ok(true),
+                (one, two) if one == two => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// The stored bytes of the chunks at `wanted`, one by one.
+    fn chunks(&self, wanted: &[usize]) -> Result<impl Iterator<Item = Result<Vec<u8>, PackError>>, PackError> {
+        let fail = |source| PackError::Read { path: self.path.clone(), source };
+        let mut file = Positioned { file: self.open_again().map_err(fail)?, position: 0 };
+        let wanted: BTreeSet<usize> = wanted.iter().copied().collect();
+        let mut position = 0;
+        let places = self.index.chunks.iter().enumerate().filter_map(move |(at, chunk)| {
+            position += u64::from(chunk.stored);
+            wanted.contains(&at).then_some((position - u64::from(chunk.stored), chunk.stored as usize))
+        });
+        Ok(places.map(move |(place, length)| {
+            let mut stored = vec![0; length];
+            file.position = place;
+            file.read_exact(&mut stored).map_err(fail)?;
+            Ok(stored)
+        }))
+    }
+
+    fn open_again(&self) -> io::Result<File> {
+        match &self.nameless {
+            Some(file) => file.try_clone(),
+            None => File::open(&self.path),
+        }
     }
 
     /// Writes the pack's piece of the uncompressed tar stream.
     pub fn write_tar(&self, out: &mut dyn Write) -> Result<(), CopyError> {
         let mut decompressor = libdeflater::Decompressor::new();
         let mut raw = Vec::new();
-        self.copy(Chunk::in_layer, |chunk, stored| match chunk.encoding {
-            Encoding::Stored => out.write_all(stored),
-            Encoding::Deflate => {
-                raw.resize(chunk.raw as usize, 0);
-                let length = decompressor.deflate_decompress(stored, &mut raw).map_err(io::Error::other)?;
-                out.write_all(&raw[..length])
-            }
-        })
+        self.copy(
+            |_, chunk| chunk.in_layer(),
+            |chunk, stored| match chunk.encoding {
+                Encoding::Stored => out.write_all(stored),
+                Encoding::Deflate => {
+                    raw.resize(chunk.raw as usize, 0);
+                    let length = decompressor.deflate_decompress(stored, &mut raw).map_err(io::Error::other)?;
+                    out.write_all(&raw[..length])
+                }
+            },
+        )
     }
 
     fn copy(
         &self,
-        wanted: impl Fn(&Chunk) -> bool,
+        wanted: impl Fn(usize, &Chunk) -> bool,
         mut write: impl FnMut(&Chunk, &[u8]) -> io::Result<()>,
     ) -> Result<(), CopyError> {
         let fail = |source| CopyError::Read(PackError::Read { path: self.path.clone(), source });
-        let opened = match &self.nameless {
-            Some(file) => file.try_clone(),
-            None => File::open(&self.path),
-        };
-        let chunks = Positioned { file: opened.map_err(fail)?, position: 0 };
+        let chunks = Positioned { file: self.open_again().map_err(fail)?, position: 0 };
         let mut file = BufReader::with_capacity(1 << 20, chunks);
         let mut stored = Vec::new();
-        for chunk in &self.index.chunks {
-            if !wanted(chunk) {
+        for (at, chunk) in self.index.chunks.iter().enumerate() {
+            if !wanted(at, chunk) {
                 file.seek_relative(i64::from(chunk.stored)).map_err(fail)?;
                 continue;
             }

@@ -37,7 +37,7 @@ fn layer(pack: &PackFile) -> Vec<u8> {
 /// The contents by way of the squashfs bytes.
 fn squashfs_contents(pack: &PackFile) -> BTreeMap<ImagePath, Vec<u8>> {
     let mut bytes = Vec::new();
-    pack.write_squashfs(&mut bytes).unwrap();
+    pack.write_squashfs(&Default::default(), &mut bytes).unwrap();
     assert_eq!(bytes.len() as u64, pack.index.squashfs_size());
     let block = |start: u64, size: u32| {
         let stored = &bytes[start as usize..][..(size & 0xff_ffff) as usize];
@@ -190,4 +190,25 @@ fn a_size_that_octal_digits_cannot_hold_is_read_by_every_tar() {
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
         assert!(listed.status.success() && text.contains("9663676416"), "{words:?}: {text}");
     }
+}
+
+#[test]
+fn only_the_same_bytes_are_taken_for_the_same() {
+    let content = |seed: u8| -> Vec<u8> { (0..3 * BLOCK_SIZE).map(|at| (at / 7) as u8 ^ seed).collect() };
+    let of = |contents: [Vec<u8>; 2]| {
+        pack(1, Targets::Both, |sink| {
+            for (number, content) in contents.iter().enumerate() {
+                push_file(sink, path(&format!("file-{number}")), Mode::FILE, 0, content).unwrap();
+            }
+        })
+    };
+    let (one, two) = (of([content(1), content(2)]), of([content(2), content(3)]));
+    let blocks = |pack: &PackFile| -> Vec<usize> {
+        let chunks = pack.index.chunks.iter().enumerate();
+        chunks.filter(|(_, chunk)| chunk.used == Use::Both).map(|(at, _)| at).collect()
+    };
+    let (of_one, of_two) = (blocks(&one), blocks(&two));
+    assert!(one.holds_the_same(&of_one[3..], &two, &of_two[..3]).unwrap());
+    assert!(!one.holds_the_same(&of_one[..3], &two, &of_two[..3]).unwrap());
+    assert!(!one.holds_the_same(&of_one[3..], &two, &of_two[..2]).unwrap(), "one of them is longer");
 }

@@ -39,7 +39,7 @@ fn hardlink(path: &str, target: &str) -> Member {
 
 /// All packages; none needs another but where they clash.
 pub fn packages() -> Vec<Package> {
-    let packages = [sizes(), sparse(), links(), names(), deep(), patched(), Package::new("only-info", [])];
+    let packages = [sizes(), again(), sparse(), links(), names(), deep(), patched(), Package::new("only-info", [])];
     packages.into_iter().chain(clashing()).map(Package::by_hand).collect()
 }
 
@@ -53,6 +53,23 @@ fn sizes() -> Package {
         members.push(Member::file(&format!("sizes/{size}-zeros"), vec![0; size]));
     }
     Package::new("sizes", members)
+}
+
+/// What `sizes` holds, too, between files that no other package has.
+fn again() -> Package {
+    let own = |seed: usize| Member::file(&format!("again/own-{seed}"), noise(3 * BLOCK + seed));
+    Package::new(
+        "again",
+        [
+            own(11),
+            Member::file("again/noise", noise(5 * BLOCK + 7)),
+            own(12),
+            Member::file("again/text", text(2 * BLOCK + 1)).executable(),
+            hardlink("again/second-name", "again/noise"),
+            own(13),
+            Member::file("again/small", text(513)),
+        ],
+    )
 }
 
 fn sparse() -> Package {

@@ -1,0 +1,188 @@
+//! Where the blocks of all packs lie in one squashfs.
+//!
+//! A pack holds each content once, and knows no other pack. What several hold, such as a library that the base has and a
+//! package brings again, is in the image once, as mksquashfs has it: the later pack's blocks are left out, and its files
+//! lead to the earlier ones.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::pack::{PackError, PackFile, PackedContent, PackedKind};
+
+/// One pack in the squashfs.
+pub struct Placed<'p> {
+    /// The pack.
+    pub pack: &'p PackFile,
+    /// The chunks that are left out, by their place in the index.
+    pub left_out: BTreeSet<usize>,
+    /// Where the pack's bytes begin.
+    start: u64,
+    /// Contents that lie in an earlier pack: where they would begin in this one, and where they do in the squashfs.
+    elsewhere: HashMap<u64, u64>,
+    /// Behind each chunk that is left out: its end in the pack's bytes, and how many of them were left out so far.
+    gaps: Vec<(u64, u64)>,
+}
+
+/// What tells contents apart, until their bytes are compared: length, stored length and both checksums of each block.
+type Checks = Vec<[u32; 4]>;
+
+/// Contents of the packs that are placed.
+type Known = HashMap<Checks, Content>;
+
+/// A content of a file: all its blocks.
+struct Content {
+    pack: usize,
+    chunks: Vec<usize>,
+    place: u64,
+}
+
+impl Placed<'_> {
+    /// Where in the squashfs that lies which begins at `relative` in the pack's bytes.
+    pub fn place(&self, relative: u64) -> u64 {
+        if let Some(place) = self.elsewhere.get(&relative) {
+            return *place;
+        }
+        let behind = self.gaps.partition_point(|(end, _)| *end <= relative);
+        self.start + relative - behind.checked_sub(1).map_or(0, |last| self.gaps[last].1)
+    }
+
+    fn size(&self) -> u64 {
+        self.pack.index.squashfs_size() - self.gaps.last().map_or(0, |(_, left_out)| *left_out)
+    }
+}
+
+/// Places packs one behind the other from `start` on. Also where they end.
+pub fn place<'p>(
+    packs: impl Iterator<Item = &'p PackFile>,
+    mut start: u64,
+) -> Result<(Vec<Placed<'p>>, u64), PackError> {
+    let (mut known, mut all) = (Known::new(), Vec::new());
+    for pack in packs {
+        let mut placed = Placed { pack, left_out: BTreeSet::new(), start, elsewhere: HashMap::new(), gaps: Vec::new() };
+        let mut new = Vec::new();
+        let blocks = blocks(pack);
+        for (relative, chunks) in contents(pack, &blocks) {
+            let checks = checks(pack, &chunks);
+            match known.get(&checks) {
+                Some(there) if is_same(&all, there, pack, &chunks)? => {
+                    placed.elsewhere.insert(relative, there.place);
+                    placed.left_out.extend(chunks);
+                }
+                _ => new.push((relative, chunks, checks)),
+            }
+        }
+        let mut left_out = 0;
+        for (position, chunk) in &blocks {
+            if placed.left_out.contains(chunk) {
+                let size = pack.index.chunks[*chunk].squashfs_size();
+                left_out += size;
+                placed.gaps.push((position + size, left_out));
+            }
+        }
+        for (relative, chunks, checks) in new {
+            let place = placed.place(relative);
+            known.entry(checks).or_insert(Content { pack: all.len(), chunks, place });
+        }
+        start += placed.size();
+        all.push(placed);
+    }
+    Ok((all, start))
+}
+
+/// The chunks of a pack that are in the squashfs, by where they begin in the pack's bytes.
+fn blocks(pack: &PackFile) -> Vec<(u64, usize)> {
+    let mut position = 0;
+    let sizes = pack.index.chunks.iter().map(|chunk| chunk.squashfs_size()).enumerate();
+    let blocks = sizes.map(|(chunk, size)| {
+        position += size;
+        (position - size, chunk, size)
+    });
+    blocks.filter(|(.., size)| *size > 0).map(|(position, chunk, _)| (position, chunk)).collect()
+}
+
+/// The contents of a pack that have blocks: where they begin, and their chunks.
+fn contents(pack: &PackFile, blocks: &[(u64, usize)]) -> Vec<(u64, Vec<usize>)> {
+    let mut seen = BTreeSet::new();
+    let content = |PackedContent { start, blocks: sizes, .. }: &PackedContent| {
+        let count = sizes.iter().filter(|size| **size != 0).count();
+        let first = blocks.partition_point(|(position, _)| position < start);
+        let mine = blocks.get(first..first + count)?;
+        let begins = mine.first()?.0 == *start && seen.insert(*start);
+        begins.then(|| (*start, mine.iter().map(|(_, chunk)| *chunk).collect()))
+    };
+    let files = pack.index.entries.iter().filter_map(|entry| match &entry.kind {
+        PackedKind::File(content) => Some(content),
+        _ => None,
+    });
+    files.filter_map(content).collect()
+}
+
+fn checks(pack: &PackFile, chunks: &[usize]) -> Checks {
+    let chunks = chunks.iter().map(|chunk| &pack.index.chunks[*chunk]);
+    chunks.map(|chunk| [chunk.raw, chunk.stored, chunk.crc32, chunk.adler32]).collect()
+}
+
+/// Checksums can be forged: a package could have its file take the place of another's.
+fn is_same(all: &[Placed<'_>], there: &Content, pack: &PackFile, chunks: &[usize]) -> Result<bool, PackError> {
+    pack.holds_the_same(chunks, all[there.pack].pack, &there.chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::entry::{ImagePath, Mode, push_file};
+    use crate::pack::{Compressors, PackWriter, Targets};
+    use crate::squashfs::BLOCK_SIZE;
+
+    fn pack(files: &[(&str, u8)]) -> PackFile {
+        let compressors = Compressors::start(NonZeroUsize::MIN);
+        let directory = std::env::temp_dir();
+        PackFile::temporary::<PackError>(&directory, |out| {
+            let mut writer = PackWriter::new(out, &compressors, Targets::Both, |_| false);
+            for (name, seed) in files {
+                let content: Vec<u8> = (0..2 * BLOCK_SIZE).map(|at| (at / 5) as u8 ^ seed).collect();
+                push_file(&mut writer, ImagePath::new(*name).unwrap(), Mode::FILE, 0, &content).unwrap();
+            }
+            let (index, mut out) = writer.finish().unwrap();
+            std::io::Write::flush(&mut out).unwrap();
+            Ok(index)
+        })
+        .unwrap()
+    }
+
+    /// The squashfs bytes that each file leads to.
+    fn read(placed: &[Placed<'_>], end: u64) -> Vec<(String, Vec<u8>)> {
+        let mut bytes = vec![0; 1000];
+        placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
+        assert_eq!(bytes.len() as u64, end);
+        let file = |one: &Placed<'_>, entry: &crate::pack::PackedEntry| {
+            let PackedKind::File(content) = &entry.kind else { panic!("{entry:?}") };
+            let length: u32 = content.blocks.iter().map(|size| size & 0xff_ffff).sum();
+            let from = one.place(content.start) as usize;
+            (entry.path.to_string(), bytes[from..from + length as usize].to_vec())
+        };
+        placed.iter().flat_map(|one| one.pack.index.entries.iter().map(move |entry| file(one, entry))).collect()
+    }
+
+    #[test]
+    fn what_an_earlier_pack_holds_is_left_out_and_found_there() {
+        let packs =
+            [pack(&[("a", 1), ("b", 2)]), pack(&[("c", 3), ("d", 2), ("e", 4), ("f", 1), ("g", 5)]), pack(&[("h", 4)])];
+        let (placed, end) = place(packs.iter(), 1000).unwrap();
+        let found = read(&placed, end);
+        let alone: Vec<_> = packs
+            .iter()
+            .flat_map(|pack| {
+                let (placed, end) = place(std::iter::once(pack), 1000).unwrap();
+                assert!(placed[0].left_out.is_empty());
+                read(&placed, end)
+            })
+            .collect();
+        assert_eq!(found, alone);
+        let left_out: Vec<usize> = placed.iter().map(|one| one.left_out.len()).collect();
+        assert_eq!(left_out, [0, 4, 2]);
+        let whole: u64 = packs.iter().map(|pack| pack.index.squashfs_size()).sum();
+        assert!(end < 1000 + whole);
+    }
+}
