@@ -13,7 +13,9 @@ use crate::clobber::{self, ClobberPlan};
 use crate::entry::{EntrySink, ImagePath};
 use crate::fetch;
 use crate::model::{Digest, Environment, LockedPackage, Prefix, WHEEL_INSTALLER};
-use crate::pack::{Compressors, FORMAT_VERSION, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets};
+use crate::pack::{
+    Compressors, FORMAT_VERSION, LAYER_LEVEL, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets,
+};
 use crate::progress::Progress;
 use crate::source::base::Base;
 use crate::source::package::Indexed;
@@ -234,7 +236,7 @@ impl Shared<'_> {
             }
         };
         let mut text = format!(
-            "pack {FORMAT_VERSION}\nversion {}\nlevel {LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
+            "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
             env!("CARGO_PKG_VERSION"),
             self.prefix.as_str(),
             self.environment.subdir,

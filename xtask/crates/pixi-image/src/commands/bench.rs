@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use libdeflater::{CompressionLvl, Compressor};
 use pixi_image::config::Config;
 use pixi_image::layout::ImageSource;
-use pixi_image::pack::LEVEL;
+use pixi_image::pack::{LAYER_LEVEL, LEVEL};
 use pixi_image::progress::Silent;
 use pixi_image::squashfs::BLOCK_SIZE;
 use pixi_image::{fetch, lock};
@@ -104,6 +104,7 @@ impl Floor {
 /// The codecs, and how much passed through them.
 struct Work {
     compressor: Compressor,
+    layer_compressor: Compressor,
     out: Vec<u8>,
     small: Vec<u8>,
     blobs: Sha256,
@@ -113,8 +114,17 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        let compressor = Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default());
-        Self { compressor, out: Vec::new(), small: Vec::new(), blobs: Sha256::new(), raw: 0, deflated: 0 }
+        let [compressor, layer_compressor] =
+            [LEVEL, LAYER_LEVEL].map(|level| Compressor::new(CompressionLvl::new(level).unwrap_or_default()));
+        Self {
+            compressor,
+            layer_compressor,
+            out: Vec::new(),
+            small: Vec::new(),
+            blobs: Sha256::new(),
+            raw: 0,
+            deflated: 0,
+        }
     }
 
     fn package(&mut self, archive: &Path) -> anyhow::Result<()> {
@@ -135,10 +145,10 @@ impl Work {
         let decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
         let mut tar = tar::Archive::new(Hashed { inner: decoder, hasher: Sha256::new() });
         for entry in tar.entries()? {
-            self.file(&mut entry?, 2)?;
+            self.file(&mut entry?, true)?;
         }
         let _ = tar.into_inner().hasher.finalize(); // the diff id
-        self.flush_small(2)
+        self.flush_small(true)
     }
 
     /// An OCI image takes the base's layers as they are.
@@ -146,15 +156,15 @@ impl Work {
         let source = ImageSource::open(path)?;
         for layer in source.image(ARCHITECTURE)?.manifest.layers() {
             for entry in tar::Archive::new(source.layer(layer)?).entries()? {
-                self.file(&mut entry?, 1)?;
+                self.file(&mut entry?, false)?;
             }
-            self.flush_small(1)?;
+            self.flush_small(false)?;
         }
         Ok(())
     }
 
-    /// One file; small ones are deflated so many times.
-    fn file(&mut self, content: &mut impl Read, small: usize) -> anyhow::Result<()> {
+    /// One file; small ones are deflated once more for a layer that holds them.
+    fn file(&mut self, content: &mut impl Read, in_layer: bool) -> anyhow::Result<()> {
         let mut block = vec![0; BLOCK_SIZE];
         let mut is_large = false;
         loop {
@@ -163,10 +173,10 @@ impl Work {
             is_large |= length == BLOCK_SIZE;
             match (length, is_large) {
                 (0, _) => return Ok(()),
-                (_, true) => self.deflate(&block[..length], 1)?,
+                (_, true) => self.deflate(&block[..length])?,
                 (_, false) => {
                     if self.small.len() + length > BLOCK_SIZE {
-                        self.flush_small(small)?;
+                        self.flush_small(in_layer)?;
                     }
                     self.small.extend_from_slice(&block[..length]);
                 }
@@ -177,26 +187,26 @@ impl Work {
         }
     }
 
-    fn flush_small(&mut self, times: usize) -> anyhow::Result<()> {
+    fn flush_small(&mut self, in_layer: bool) -> anyhow::Result<()> {
         let small = std::mem::take(&mut self.small);
-        self.deflate(&small, times)?;
+        self.deflate(&small)?;
+        if in_layer && !small.is_empty() {
+            self.out.resize(self.layer_compressor.deflate_compress_bound(small.len()), 0);
+            self.layer_compressor.deflate_compress(&small, &mut self.out)?;
+        }
         self.small = small;
         self.small.clear();
         Ok(())
     }
 
-    fn deflate(&mut self, raw: &[u8], times: usize) -> anyhow::Result<()> {
+    fn deflate(&mut self, raw: &[u8]) -> anyhow::Result<()> {
         if raw.is_empty() {
             return Ok(());
         }
         self.out.resize(self.compressor.deflate_compress_bound(raw.len()), 0);
-        for time in 0..times {
-            let length = self.compressor.deflate_compress(raw, &mut self.out)?;
-            if time == 0 {
-                self.blobs.update(&self.out[..length]);
-                self.deflated += length as u64;
-            }
-        }
+        let length = self.compressor.deflate_compress(raw, &mut self.out)?;
+        self.blobs.update(&self.out[..length]);
+        self.deflated += length as u64;
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ use crate::entry::{ImagePath, Mode};
 use crate::model::Digest;
 
 pub use chunk::{Chunk, Encoding, Use};
-pub use compress::{Compressors, LEVEL};
+pub use compress::{Compressors, LAYER_LEVEL, LEVEL};
 pub use file::{CopyError, PackError, PackFile};
 pub use writer::{PackWriter, Targets};
 
