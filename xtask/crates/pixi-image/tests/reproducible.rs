@@ -249,6 +249,35 @@ fn an_image_that_stands_is_left_as_it_is_until_anything_changes() {
     assert_eq!(build(&[]).0, first.0);
 }
 
+#[test]
+fn a_format_alone_has_the_bytes_that_it_has_beside_the_other() {
+    let workspace = workspace_on_a_base();
+    let both = |cache: &str| {
+        let mut command = workspace.build_on("./base.tar");
+        built(command.env("PIXI_IMAGE_CACHE", workspace.path(cache)), &workspace)
+    };
+    let right = both("cache-of-both");
+    for (cache, format, name, right) in [("1", "--oci", OCI, right[0]), ("2", "--sif", SIF, right[1])] {
+        for cache in [cache, "cache-of-both"] {
+            workspace.forget_results();
+            let mut alone = workspace.command([
+                "build",
+                "--base",
+                "./base.tar",
+                "--reference",
+                "w:test",
+                "--app",
+                "app",
+                format,
+                name,
+            ]);
+            succeeds(alone.env("PIXI_IMAGE_CACHE", workspace.path(cache)));
+            assert_eq!(Digest::of(&workspace.read(name)), right, "{name} alone, {cache}");
+        }
+    }
+    assert_eq!([both("1"), both("2")], [right; 2], "what was packed for one format is in no image's way");
+}
+
 type Tree = BTreeMap<Vec<u8>, Seen>;
 
 /// The layers of an OCI archive, unpacked as runtimes stack them. Also how many there are.

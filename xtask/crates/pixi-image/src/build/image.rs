@@ -265,7 +265,8 @@ fn content_id(root: &Root, tables: &squashfs::Tables) -> Digest {
     let mut hasher = sha2::Sha256::new();
     hasher.update(tables.superblock);
     hasher.update(&tables.tail);
-    for chunk in root.squashfs_packs().flat_map(|pack| &pack.index.chunks) {
+    let chunks = root.squashfs_packs().flat_map(|pack| &pack.index.chunks);
+    for chunk in chunks.filter(|chunk| chunk.squashfs_size() > 0) {
         hasher.update(chunk.crc32.to_le_bytes());
         hasher.update(chunk.adler32.to_le_bytes());
     }

@@ -24,7 +24,7 @@ use crate::fetch;
 use crate::lock;
 use crate::manifest;
 use crate::model::{Digest, Environment, Prefix};
-use crate::pack::{Compressors, PackFile};
+use crate::pack::{Compressors, PackFile, Targets};
 use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
@@ -81,6 +81,15 @@ impl Request {
         match format {
             Format::Oci => self.oci.as_ref(),
             Format::Sif => self.sif.as_ref(),
+        }
+    }
+
+    /// What packages are packed for.
+    fn targets(&self) -> Targets {
+        match (&self.oci, &self.sif) {
+            (Some(_), None) => Targets::LayerOnly,
+            (None, Some(_)) => Targets::SquashfsOnly,
+            _ => Targets::Both,
         }
     }
 
@@ -196,7 +205,8 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
         let archives = fetch::packages(&environment.packages, store.root(), &options, progress);
         let packages = archives.map_err(BuildError::from).and_then(|archives| {
-            packs::packages(&environment, &prefix, &archives, &compressors, request.jobs, store, progress)
+            let targets = request.targets();
+            packs::packages(&environment, &prefix, targets, &archives, &compressors, request.jobs, store, progress)
         });
         (pack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), packages)
     });

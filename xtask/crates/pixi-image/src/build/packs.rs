@@ -54,6 +54,7 @@ struct ReadIndex<'a> {
 struct Shared<'a> {
     environment: &'a Environment,
     prefix: &'a Prefix,
+    targets: Targets,
     python: Option<Python>,
     plan: ClobberPlan,
     indexes: Vec<ReadIndex<'a>>,
@@ -64,9 +65,11 @@ struct Shared<'a> {
 }
 
 /// Packs every package that the cache does not hold yet.
+#[allow(clippy::too_many_arguments)] // what a build has settled before it
 pub fn packages(
     environment: &Environment,
     prefix: &Prefix,
+    targets: Targets,
     archives: &[PathBuf],
     compressors: &Compressors,
     jobs: NonZeroUsize,
@@ -81,7 +84,7 @@ pub fn packages(
     };
     progress.phase(&format!("Packing {} packages", environment.packages.len()));
     progress.expect_packages(environment.packages.len());
-    let shared = Shared { environment, prefix, python, plan, indexes, archives, compressors, store, progress };
+    let shared = Shared { environment, prefix, targets, python, plan, indexes, archives, compressors, store, progress };
     let files = shared.pack_all(jobs)?;
     let clashes = shared.plan.clashes.iter().map(|clash| {
         let losers = clash.losers.join(", ");
@@ -148,6 +151,16 @@ fn read_index<'a>(package: &'a LockedPackage, archive: &Path, store: &Store) -> 
     Ok(ReadIndex { package, verified: true })
 }
 
+/// Where a package's pack stands. What is for one format alone is not looked for by a build of both.
+fn place(store: &Store, key: &Digest, targets: Targets) -> PathBuf {
+    let of = |what: &str| store.pack(&Digest::of(format!("{what} {key}").as_bytes()));
+    match targets {
+        Targets::Both => store.pack(key),
+        Targets::LayerOnly => of("layer of"),
+        Targets::SquashfsOnly => of("squashfs of"),
+    }
+}
+
 /// The pack of the cache if there is one; a damaged one is made anew.
 fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>, BuildError> {
     match PackFile::open(place) {
@@ -197,10 +210,12 @@ impl Shared<'_> {
     fn pack(&self, at: usize) -> Result<(Digest, PackFile), BuildError> {
         let package = &self.environment.packages[at];
         let key = self.key(at)?;
-        let place = self.store.pack(&key);
-        if let Some(file) = cached(&place, self.progress)? {
-            self.progress.packed(&package.identity(), file.index.content_size(), true);
-            return Ok((key, file));
+        let place = place(self.store, &key, self.targets);
+        for targets in [Targets::Both, self.targets] {
+            if let Some(file) = cached(&self::place(self.store, &key, targets), self.progress)? {
+                self.progress.packed(&package.identity(), file.index.content_size(), true);
+                return Ok((key, file));
+            }
         }
         self.progress.packing(&package.identity());
         let ReadIndex { package: indexed, verified } = &self.indexes[at];
@@ -215,7 +230,7 @@ impl Shared<'_> {
             shared: &self.plan.shared[at],
         };
         let file = PackFile::create(&place, |out| {
-            fill(out, self.compressors, Targets::Both, &package.identity(), |sink| {
+            fill(out, self.compressors, self.targets, &package.identity(), |sink| {
                 Ok(indexed.stream(&self.archives[at], &placement, sink)?)
             })
         })?;

@@ -1,8 +1,8 @@
 //! Where the blocks of all packs lie in one squashfs.
 //!
-//! A pack holds each content once, and knows no other pack. What several hold, such as a library that the base has and a
-//! package brings again, is in the image once, as mksquashfs has it: the later pack's blocks are left out, and its files
-//! lead to the earlier ones.
+//! What is there several times, such as a library that the base has and a package brings again, is in the image once, as
+//! mksquashfs has it: later blocks are left out, and their files lead to the earlier ones. Checksums only propose what is
+//! the same, for they can be forged: a package could have its file take the place of another's.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ pub struct Placed<'p> {
     pub left_out: BTreeSet<usize>,
     /// Where the pack's bytes begin.
     start: u64,
-    /// Contents that lie in an earlier pack: where they would begin in this one, and where they do in the squashfs.
+    /// Contents that lie elsewhere, before: where they would begin in this one, and where they do in the squashfs.
     elsewhere: HashMap<u64, u64>,
     /// Behind each chunk that is left out: its end in the pack's bytes, and how many of them were left out so far.
     gaps: Vec<(u64, u64)>,
@@ -55,19 +55,24 @@ pub fn place<'p>(
     packs: impl Iterator<Item = &'p PackFile>,
     mut start: u64,
 ) -> Result<(Vec<Placed<'p>>, u64), PackError> {
-    let (mut known, mut all) = (Known::new(), Vec::new());
+    let (mut known, mut all) = (Known::new(), Vec::<Placed<'p>>::new());
     for pack in packs {
         let mut placed = Placed { pack, left_out: BTreeSet::new(), start, elsewhere: HashMap::new(), gaps: Vec::new() };
-        let mut new = Vec::new();
+        let (mut new, mut again) = (HashMap::<Checks, (u64, Vec<usize>)>::new(), Vec::new());
         let blocks = blocks(pack);
         for (relative, chunks) in contents(pack, &blocks) {
             let checks = checks(pack, &chunks);
-            match known.get(&checks) {
-                Some(there) if is_same(&all, there, pack, &chunks)? => {
+            match (known.get(&checks), new.get(&checks)) {
+                (Some(there), _) if pack.holds_the_same(&chunks, all[there.pack].pack, &there.chunks)? => {
                     placed.elsewhere.insert(relative, there.place);
                     placed.left_out.extend(chunks);
                 }
-                _ => new.push((relative, chunks, checks)),
+                (None, Some((first, theirs))) if pack.holds_the_same(&chunks, pack, theirs)? => {
+                    again.push((relative, *first));
+                    placed.left_out.extend(chunks);
+                }
+                (None, None) => drop(new.insert(checks, (relative, chunks))),
+                _ => {} // other bytes with the same checksums
             }
         }
         let mut left_out = 0;
@@ -78,9 +83,11 @@ pub fn place<'p>(
                 placed.gaps.push((position + size, left_out));
             }
         }
-        for (relative, chunks, checks) in new {
-            let place = placed.place(relative);
-            known.entry(checks).or_insert(Content { pack: all.len(), chunks, place });
+        for (relative, first) in again {
+            placed.elsewhere.insert(relative, placed.place(first));
+        }
+        for (checks, (relative, chunks)) in new {
+            known.insert(checks, Content { pack: all.len(), chunks, place: placed.place(relative) });
         }
         start += placed.size();
         all.push(placed);
@@ -121,11 +128,6 @@ fn checks(pack: &PackFile, chunks: &[usize]) -> Checks {
     chunks.map(|chunk| [chunk.raw, chunk.stored, chunk.crc32, chunk.adler32]).collect()
 }
 
-/// Checksums can be forged: a package could have its file take the place of another's.
-fn is_same(all: &[Placed<'_>], there: &Content, pack: &PackFile, chunks: &[usize]) -> Result<bool, PackError> {
-    pack.holds_the_same(chunks, all[there.pack].pack, &there.chunks)
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
@@ -152,36 +154,35 @@ mod tests {
     }
 
     /// The squashfs bytes that each file leads to.
-    fn read(placed: &[Placed<'_>], end: u64) -> Vec<(String, Vec<u8>)> {
-        let mut bytes = vec![0; 1000];
-        placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
-        assert_eq!(bytes.len() as u64, end);
-        let file = |one: &Placed<'_>, entry: &crate::pack::PackedEntry| {
+    fn read(pack: &PackFile, bytes: &[u8], place: &dyn Fn(u64) -> u64) -> Vec<(String, Vec<u8>)> {
+        let file = |entry: &crate::pack::PackedEntry| {
             let PackedKind::File(content) = &entry.kind else { panic!("{entry:?}") };
             let length: u32 = content.blocks.iter().map(|size| size & 0xff_ffff).sum();
-            let from = one.place(content.start) as usize;
+            let from = place(content.start) as usize;
             (entry.path.to_string(), bytes[from..from + length as usize].to_vec())
         };
-        placed.iter().flat_map(|one| one.pack.index.entries.iter().map(move |entry| file(one, entry))).collect()
+        pack.index.entries.iter().map(file).collect()
     }
 
     #[test]
-    fn what_an_earlier_pack_holds_is_left_out_and_found_there() {
-        let packs =
-            [pack(&[("a", 1), ("b", 2)]), pack(&[("c", 3), ("d", 2), ("e", 4), ("f", 1), ("g", 5)]), pack(&[("h", 4)])];
+    fn what_is_there_already_is_left_out_and_found_there() {
+        let packs = [
+            pack(&[("a", 1), ("b", 2)]),
+            pack(&[("c", 3), ("d", 2), ("e", 4), ("f", 1), ("g", 5), ("i", 4), ("j", 6)]),
+            pack(&[("h", 4)]),
+        ];
         let (placed, end) = place(packs.iter(), 1000).unwrap();
-        let found = read(&placed, end);
-        let alone: Vec<_> = packs
-            .iter()
-            .flat_map(|pack| {
-                let (placed, end) = place(std::iter::once(pack), 1000).unwrap();
-                assert!(placed[0].left_out.is_empty());
-                read(&placed, end)
-            })
-            .collect();
-        assert_eq!(found, alone);
+        let mut bytes = vec![0; 1000];
+        placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
+        assert_eq!(bytes.len() as u64, end);
+        for one in &placed {
+            let mut alone = Vec::new();
+            one.pack.write_squashfs(&BTreeSet::new(), &mut alone).unwrap();
+            let expected = read(one.pack, &alone, &|relative| relative);
+            assert_eq!(read(one.pack, &bytes, &|relative| one.place(relative)), expected);
+        }
         let left_out: Vec<usize> = placed.iter().map(|one| one.left_out.len()).collect();
-        assert_eq!(left_out, [0, 4, 2]);
+        assert_eq!(left_out, [0, 6, 2]);
         let whole: u64 = packs.iter().map(|pack| pack.index.squashfs_size()).sum();
         assert!(end < 1000 + whole);
     }

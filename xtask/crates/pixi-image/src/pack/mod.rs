@@ -11,8 +11,8 @@
 //!        └──> small files, gathered    ──> chunks for the squashfs only (fragment blocks)
 //! ```
 //!
-//! Rebuilding an image copies packs and writes tables. Files are deduplicated and gathered inside a pack only, so that a
-//! change of one package changes no other pack.
+//! Rebuilding an image copies packs and writes tables. Small files are gathered inside a pack only, so that a change of one
+//! package changes no other pack. What is built for one format alone is packed for that alone; the bytes are the same.
 
 mod chunk;
 mod compress;

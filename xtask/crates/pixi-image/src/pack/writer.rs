@@ -22,7 +22,9 @@ const LAYER_CHUNK: usize = 256 * 1024;
 pub enum Targets {
     /// Layer and squashfs.
     Both,
-    /// The squashfs alone: what an OCI image has elsewhere (base layers) or not at all (/.singularity.d).
+    /// The layer alone: small files are gathered for no squashfs.
+    LayerOnly,
+    /// The squashfs alone; also for what an OCI image has elsewhere (base layers) or not at all (/.singularity.d).
     SquashfsOnly,
 }
 
@@ -84,7 +86,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
         while !self.waiting.is_empty() {
             self.settle_one()?;
         }
-        if self.targets == Targets::Both {
+        if self.targets != Targets::SquashfsOnly {
             self.index.tar_size = self.tar.size;
             self.tar.hasher.update(TAR_END);
             self.index.diff_id = Some(Digest(self.tar.hasher.finalize().into()));
@@ -191,6 +193,9 @@ impl<'a, W: Write> PackWriter<'a, W> {
         if content.is_empty() {
             return Ok(());
         }
+        if self.targets == Targets::LayerOnly {
+            return self.tar(content, false);
+        }
         if self.fragment.len() + content.len() > BLOCK_SIZE {
             self.flush_fragment()?;
         }
@@ -214,7 +219,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return self.tar(&block, false);
         }
         self.tar(&block, true)?;
-        if self.targets == Targets::Both {
+        if self.targets != Targets::SquashfsOnly {
             // What the tar stream holds so far must come before this member.
             self.flush_tar()?;
             self.submit(block, Use::Both, Some(entry))
