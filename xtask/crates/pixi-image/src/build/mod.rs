@@ -193,13 +193,14 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     let compressors = Compressors::start(request.jobs);
 
     let base = open_base(request, architecture, store, progress)?;
-    if base.as_ref().is_some_and(|(base, _)| !packs::of_base(base, store).exists()) {
+    let of_base = if request.sif.is_some() { Targets::SquashfsOnly } else { Targets::NamesOnly };
+    if base.as_ref().is_some_and(|(base, _)| !packs::has_base(base, of_base, store)) {
         progress.phase("Merging the layers of the base image");
     }
     // Layers are decoded one after the other: the packages need not wait for that.
     let (pack, packages) = std::thread::scope(|scope| {
         let pack = scope.spawn(|| {
-            let merge = |(base, _): &(Base, String)| packs::base(base, &compressors, store, progress);
+            let merge = |(base, _): &(Base, String)| packs::base(base, of_base, &compressors, store, progress);
             base.as_ref().map(merge).transpose()
         });
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };

@@ -158,6 +158,7 @@ fn place(store: &Store, key: &Digest, targets: Targets) -> PathBuf {
         Targets::Both => store.pack(key),
         Targets::LayerOnly => of("layer of"),
         Targets::SquashfsOnly => of("squashfs of"),
+        Targets::NamesOnly => of("names of"),
     }
 }
 
@@ -268,24 +269,34 @@ impl Shared<'_> {
     }
 }
 
-/// Where the pack of a base stands, or will.
-pub fn of_base(base: &Base, store: &Store) -> PathBuf {
-    store.pack(&Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes()))
+/// The places of a base's pack: the first is what a SIF's build leaves, which serves one that asks for names alone, too.
+fn places_of_base(base: &Base, targets: Targets, store: &Store) -> [PathBuf; 2] {
+    let key = Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes());
+    [Targets::SquashfsOnly, targets].map(|targets| place(store, &key, targets))
 }
 
-/// The base's merged file system, for the SIF alone: an OCI image takes the base's own layers.
+/// Whether the cache has the pack of a base.
+pub fn has_base(base: &Base, targets: Targets, store: &Store) -> bool {
+    places_of_base(base, targets, store).iter().any(|place| place.exists())
+}
+
+/// The base's merged file system, for the SIF alone: an OCI image takes the base's own layers, and asks for names.
 pub fn base(
     base: &Base,
+    targets: Targets,
     compressors: &Compressors,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<PackFile, BuildError> {
-    let place = of_base(base, store);
-    if let Some(file) = cached(&place, progress)? {
-        return Ok(file);
+    let places = places_of_base(base, targets, store);
+    for place in &places {
+        if let Some(file) = cached(place, progress)? {
+            return Ok(file);
+        }
     }
+    let [_, place] = places;
     PackFile::create(&place, |out| {
-        fill(out, compressors, Targets::SquashfsOnly, "the base image", |sink| Ok(base.push_merged(sink)?))
+        fill(out, compressors, targets, "the base image", |sink| Ok(base.push_merged(sink)?))
     })
 }
 

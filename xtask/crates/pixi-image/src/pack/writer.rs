@@ -26,6 +26,18 @@ pub enum Targets {
     LayerOnly,
     /// The squashfs alone; also for what an OCI image has elsewhere (base layers) or not at all (/.singularity.d).
     SquashfsOnly,
+    /// Neither: the index tells which files there are, and contents are dropped.
+    NamesOnly,
+}
+
+impl Targets {
+    fn have_layer(self) -> bool {
+        matches!(self, Self::Both | Self::LayerOnly)
+    }
+
+    fn have_squashfs(self) -> bool {
+        matches!(self, Self::Both | Self::SquashfsOnly)
+    }
 }
 
 /// Writes chunks to `W` and gathers the index. The index is had from [`PackWriter::finish`] alone, when all is written.
@@ -86,7 +98,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
         while !self.waiting.is_empty() {
             self.settle_one()?;
         }
-        if self.targets != Targets::SquashfsOnly {
+        if self.targets.have_layer() {
             self.index.tar_size = self.tar.size;
             self.tar.hasher.update(TAR_END);
             self.index.diff_id = Some(Digest(self.tar.hasher.finalize().into()));
@@ -96,7 +108,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
 
     /// Appends to the tar stream; `shared` when a chunk for both formats carries the bytes.
     fn tar(&mut self, bytes: &[u8], shared: bool) -> io::Result<()> {
-        if self.targets == Targets::SquashfsOnly {
+        if !self.targets.have_layer() {
             return Ok(());
         }
         self.tar.hasher.update(bytes);
@@ -193,7 +205,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
         if content.is_empty() {
             return Ok(());
         }
-        if self.targets == Targets::LayerOnly {
+        if !self.targets.have_squashfs() {
             return self.tar(content, false);
         }
         if self.fragment.len() + content.len() > BLOCK_SIZE {
@@ -219,12 +231,14 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return self.tar(&block, false);
         }
         self.tar(&block, true)?;
-        if self.targets != Targets::SquashfsOnly {
-            // What the tar stream holds so far must come before this member.
-            self.flush_tar()?;
-            self.submit(block, Use::Both, Some(entry))
-        } else {
-            self.submit(block, Use::Squashfs, Some(entry))
+        match self.targets {
+            Targets::Both | Targets::LayerOnly => {
+                // What the tar stream holds so far must come before this member.
+                self.flush_tar()?;
+                self.submit(block, Use::Both, Some(entry))
+            }
+            Targets::SquashfsOnly => self.submit(block, Use::Squashfs, Some(entry)),
+            Targets::NamesOnly => Ok(()),
         }
     }
 
