@@ -143,7 +143,7 @@ mod installer {
 
     use super::{Path, PathBuf, Silent};
 
-    const PREFIX: &str = "/app/.pixi/envs/gpu";
+    const PREFIX: &str = "/app/.pixi/environment";
 
     /// A file's content and whether it is executable, or a link's target.
     #[derive(PartialEq)]

@@ -211,9 +211,8 @@ impl Shared<'_> {
     fn pack(&self, at: usize) -> Result<(Digest, PackFile), BuildError> {
         let package = &self.environment.packages[at];
         let key = self.key(at)?;
-        let place = place(self.store, &key, self.targets);
         for targets in [Targets::Both, self.targets] {
-            if let Some(file) = cached(&self::place(self.store, &key, targets), self.progress)? {
+            if let Some(file) = cached(&place(self.store, &key, targets), self.progress)? {
                 self.progress.packed(&package.identity(), file.index.content_size(), true);
                 return Ok((key, file));
             }
@@ -230,7 +229,7 @@ impl Shared<'_> {
             moved: &self.plan.moved[at],
             shared: &self.plan.shared[at],
         };
-        let file = PackFile::create(&place, |out| {
+        let file = PackFile::create(&place(self.store, &key, self.targets), |out| {
             fill(out, self.compressors, self.targets, &package.identity(), |sink| {
                 Ok(indexed.stream(&self.archives[at], &placement, sink)?)
             })
