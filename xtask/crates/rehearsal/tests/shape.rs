@@ -87,7 +87,8 @@ fn channel(place: &Path) -> PathBuf {
     let archive = place.join("linux-64/real-1-0.conda");
     std::fs::create_dir_all(archive.parent().unwrap()).unwrap();
     std::fs::create_dir_all(place.join("noarch")).unwrap();
-    let mut writer = CondaWriter::new(std::fs::File::create(&archive).unwrap(), "real-1-0").unwrap();
+    let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&archive).unwrap();
+    let mut writer = CondaWriter::new(file, "real-1-0").unwrap();
     let mut numbers = Numbers::of("real");
     let mut skewed = |limit: u64| {
         let byte = |_| (numbers.below(limit) * numbers.below(limit) / limit) as u8;
