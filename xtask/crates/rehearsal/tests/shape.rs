@@ -189,7 +189,7 @@ fn images_are_made_of_it_and_of_its_variant() {
 }
 
 #[test]
-fn other_real_packages_make_another_shape_and_too_few_make_none() {
+fn too_few_real_packages_make_no_shape() {
     let directory = tempfile::tempdir().unwrap();
     let mut wanted = request(directory.path(), 2, None);
     shape(&wanted, &Silent).unwrap();

@@ -155,6 +155,7 @@ pub fn json(facts: &Facts, circumstances: &Circumstances) -> Json {
         ("environment", Json::text(&circumstances.title)),
         ("runs", Json::Number(circumstances.runs as u64)),
         ("machine", Json::text(&circumstances.machine)),
+        ("pixi", Json::text(&circumstances.pixi)),
         ("load_per_cpu", circumstances.load.map_or(Json::Null, Json::Real)),
         ("download_bytes", Json::Number(facts.downloads)),
         ("paths", Json::List(ways.collect())),

@@ -110,7 +110,7 @@ impl Base {
             names.entry(id).or_insert(path);
         }
         for number in 0..self.image.manifest.layers().len() as u32 {
-            self.each_entry(number, |at, _, _, content| {
+            self.each_entry(number, |at, _, content| {
                 let Some(id) = merged.owners.get(&(number, at)) else { return Ok(()) };
                 let Some(path) = names.get(id) else { return Ok(()) };
                 let node = merged.tree.node(*id);
@@ -129,7 +129,7 @@ impl Base {
         let mut numbers = Vec::new();
         for number in 0..self.image.manifest.layers().len() as u32 {
             let mut entries = Vec::new();
-            self.each_entry(number, |at, _, entry, _| {
+            self.each_entry(number, |at, entry, _| {
                 entries.push((at, entry.clone()));
                 Ok(())
             })?;
@@ -154,11 +154,11 @@ impl Base {
         Ok(Merged { tree, owners })
     }
 
-    /// Calls `visit` with every entry of a layer: its number, path and meaning, and the reader of its content.
+    /// Calls `visit` with every entry of a layer: its number and meaning, and the reader of its content.
     fn each_entry(
         &self,
         number: u32,
-        mut visit: impl FnMut(u32, &ImagePath, &Entry, &mut tar::Entry<'_, Content>) -> io::Result<()>,
+        mut visit: impl FnMut(u32, &Entry, &mut tar::Entry<'_, Content>) -> io::Result<()>,
     ) -> Result<(), BaseError> {
         let descriptor = &self.image.manifest.layers()[number as usize];
         let bad = |reason: String| BaseError::Layer { layer: descriptor.digest().to_string(), reason };
@@ -170,7 +170,7 @@ impl Base {
                 return Err(bad(format!("`{name}` is a sparse file in the pax form, which not every runtime reads")));
             }
             let Some(entry) = read_entry(&raw).map_err(|error| bad(error.to_string()))? else { continue };
-            visit(at as u32, &entry.path, &entry, &mut raw).map_err(|error| bad(error.to_string()))?;
+            visit(at as u32, &entry, &mut raw).map_err(|error| bad(error.to_string()))?;
         }
         // The digest is checked where the blob ends, behind the last entry.
         let mut content = archive.into_inner();
