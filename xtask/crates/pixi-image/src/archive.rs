@@ -4,7 +4,6 @@
 //! docker format points at the blobs of the layout.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -16,9 +15,11 @@ use oci_spec::image::{
 use serde::Serialize;
 
 use crate::entry::EntrySink;
+use crate::hashed::Hashed;
 use crate::model::Digest;
-use crate::pack::{Compressors, CopyError, PackError, PackFile, PackWriter, TAR_END, Targets};
-use crate::publish::{Complete, Pending, PublishError};
+use crate::pack::{Compressors, CopyError, PackError, PackFile, PackIndex, PackWriter, TAR_END, Targets};
+use crate::progress::{Progress, Reported, Silent};
+use crate::publish::{Complete, Pending, PublishError, Steady};
 
 /// Why an archive could not be written. Nothing is left where it would have stood.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,7 @@ pub struct CompleteArchive {
 /// An archive that is being written. It appears when [`ArchiveWriter::finish`] has named its image.
 pub struct ArchiveWriter {
     pending: Pending,
-    out: BufWriter<File>,
+    out: BufWriter<Steady>,
     position: u64,
     blobs: BTreeSet<Digest>,
 }
@@ -70,9 +71,7 @@ impl ArchiveWriter {
     /// Begins an archive that will stand at `place`.
     pub fn create(place: &Path) -> Result<Self, ArchiveError> {
         let mut pending = Pending::create(place)?;
-        let file = pending.file().try_clone();
-        let file = file.map_err(|source| pending.error(source))?;
-        let out = BufWriter::with_capacity(1 << 20, file);
+        let out = BufWriter::with_capacity(1 << 20, pending.writer()?);
         let mut archive = Self { pending, out, position: 0, blobs: BTreeSet::new() };
         // Apptainer unpacks the archive member by member and makes no parents.
         for directory in ["blobs/", "blobs/sha256/"] {
@@ -91,11 +90,7 @@ impl ArchiveWriter {
         let mut hashed = Hashed::new(&mut self.out);
         let written = write(&mut hashed);
         let (digest, size) = hashed.finish();
-        written.map_err(|error| match error {
-            CopyError::Read(error) => ArchiveError::Pack(error),
-            CopyError::Source(source) => ArchiveError::Source(source),
-            CopyError::Write(source) => ArchiveError::Write(self.pending.error(source)),
-        })?;
+        written.map_err(|error| self.copy_error(error))?;
         if self.blobs.insert(digest) {
             self.position += size;
             self.pad(size)?;
@@ -104,6 +99,48 @@ impl ArchiveWriter {
             self.rewind(start)?;
         }
         Ok((digest, size))
+    }
+
+    /// Adds a blob whose digest and size in bytes are known; `write` vouches that these are its bytes.
+    pub fn known_blob(
+        &mut self,
+        (digest, size): (Digest, u64),
+        write: impl FnOnce(&mut dyn Write) -> Result<(), CopyError>,
+    ) -> Result<(), ArchiveError> {
+        if !self.blobs.insert(digest) {
+            return Ok(());
+        }
+        self.write(member_header(&blob_name(digest), tar::EntryType::Regular, size)?.as_bytes())?;
+        write(&mut self.out).map_err(|error| self.copy_error(error))?;
+        self.position += size;
+        let end = self.out.stream_position();
+        match end.map_err(|source| self.pending.error(source))? {
+            end if end == self.position => self.pad(size),
+            end => {
+                let written = end + size - self.position;
+                Err(ArchiveError::Describe(format!("{digest} has {written} bytes, expected {size}")))
+            }
+        }
+    }
+
+    /// Adds the layer that holds `packs` one after the other, and returns the digest and the size of its blob.
+    pub fn layer(&mut self, packs: &[&PackFile], progress: &dyn Progress) -> Result<(Digest, u64), ArchiveError> {
+        let write = |out: &mut dyn Write| write_layer(packs, &mut Reported::new(out, progress));
+        match packs {
+            [PackFile { index: PackIndex { blob: Some(blob), .. }, .. }] => {
+                self.known_blob(*blob, write)?;
+                Ok(*blob)
+            }
+            _ => self.blob(write),
+        }
+    }
+
+    fn copy_error(&self, error: CopyError) -> ArchiveError {
+        match error {
+            CopyError::Read(error) => ArchiveError::Pack(error),
+            CopyError::Source(source) => ArchiveError::Source(source),
+            CopyError::Write(source) => ArchiveError::Write(self.pending.error(source)),
+        }
     }
 
     /// Adds a blob that is in memory.
@@ -218,7 +255,7 @@ impl ArchiveWriter {
 
     /// Takes back a blob that the archive holds already.
     fn rewind(&mut self, start: u64) -> Result<(), ArchiveError> {
-        let rewound = self.out.seek(SeekFrom::Start(start)).and_then(|_| self.out.get_ref().set_len(start));
+        let rewound = self.out.seek(SeekFrom::Start(start)).and_then(|_| self.pending.file().set_len(start));
         rewound.map_err(|source| self.pending.error(source))?;
         self.position = start;
         Ok(())
@@ -257,7 +294,7 @@ pub fn single_layer(
         Ok(index)
     })?;
     let mut archive = ArchiveWriter::create(place)?;
-    let (digest, size) = archive.blob(|out| write_layer(&[&pack], out))?;
+    let (digest, size) = archive.layer(&[&pack], &Silent)?;
     let layer = Layer {
         descriptor: descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: pack.index.diff_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -276,7 +313,7 @@ pub fn single_layer(
 }
 
 /// Writes the gzip stream of a layer that holds `packs` one after the other.
-pub fn write_layer(packs: &[&PackFile], out: &mut dyn Write) -> Result<(), CopyError> {
+fn write_layer(packs: &[&PackFile], out: &mut dyn Write) -> Result<(), CopyError> {
     for pack in packs {
         pack.write_layer(out)?;
     }
@@ -352,39 +389,6 @@ fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Passes bytes on and counts and hashes them.
-pub(crate) struct Hashed<W> {
-    inner: W,
-    hasher: sha2::Sha256,
-    size: u64,
-}
-
-impl<W: Write> Hashed<W> {
-    pub(crate) fn new(inner: W) -> Self {
-        use sha2::Digest as _;
-        Self { inner, hasher: sha2::Sha256::new(), size: 0 }
-    }
-
-    pub(crate) fn finish(self) -> (Digest, u64) {
-        use sha2::Digest as _;
-        (Digest(self.hasher.finalize().into()), self.size)
-    }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        use sha2::Digest as _;
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -432,14 +436,27 @@ mod tests {
         let first = archive.blob(blob).unwrap();
         assert_eq!(archive.blob(blob).unwrap(), first);
         archive.blob_of(&[9; 700]).unwrap();
+        archive.known_blob(first, |_| panic!("it is there")).unwrap();
         archive.finish(ImageConfiguration::default(), &[], "n:t").unwrap();
-        let file = File::open(&place).unwrap();
+        let file = std::fs::File::open(&place).unwrap();
         let mut names: Vec<_> = Vec::new();
         for entry in tar::Archive::new(file).entries().unwrap() {
             names.push(entry.unwrap().path().unwrap().display().to_string());
         }
         let (all, unique) = (names.len(), names.into_iter().collect::<BTreeSet<_>>().len());
         assert_eq!((all, unique), (8, 8));
+    }
+
+    #[test]
+    fn a_blob_of_another_size_than_was_said_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = (Digest::of(b"12345"), 5);
+        for bytes in [&b"1234"[..], b"123456"] {
+            let mut archive = ArchiveWriter::create(&dir.path().join("a.tar")).unwrap();
+            let written = archive.known_blob(known, |out| out.write_all(bytes).map_err(CopyError::Write));
+            let message = written.unwrap_err().to_string();
+            assert!(message.ends_with(&format!("has {} bytes, expected 5", bytes.len())), "{message}");
+        }
     }
 
     #[test]

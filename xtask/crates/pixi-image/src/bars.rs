@@ -26,6 +26,8 @@ struct State {
     work: Work,
     started: Instant,
     is_stopped: bool,
+    /// Bytes of images that were written before that was all there was to do.
+    written: u64,
 }
 
 /// What the bar is about.
@@ -44,8 +46,8 @@ impl Bars {
         let is = |name, word: &str| env::var_os(name).is_some_and(|value| value == word);
         let is_dumb = is("TERM", "dumb") || (cfg!(unix) && !is_set("TERM"));
         let is_plain = is_set("NO_COLOR") || is_set("CI") || is("CLICOLOR", "0") || is_dumb;
-        let state =
-            State { bar: ProgressBar::hidden(), work: Work::Nothing, started: Instant::now(), is_stopped: false };
+        let (bar, started) = (ProgressBar::hidden(), Instant::now());
+        let state = State { bar, work: Work::Nothing, started, is_stopped: false, written: 0 };
         (!is_plain && io::stderr().is_terminal()).then(|| Self(Mutex::new(state)))
     }
 
@@ -125,11 +127,14 @@ impl Progress for Bars {
     }
 
     fn expect_written(&self, bytes: u64) {
-        self.state().begin(Work::Write, WRITE, Some(bytes));
+        let mut state = self.state();
+        state.begin(Work::Write, WRITE, Some(bytes));
+        state.bar.set_position(state.written);
     }
 
     fn written(&self, bytes: u64) {
-        let state = self.state();
+        let mut state = self.state();
+        state.written += bytes;
         if matches!(state.work, Work::Write) {
             state.bar.inc(bytes);
         }

@@ -95,6 +95,15 @@ fn size(bytes: u64, more: bool) -> String {
     format!("{}{bytes} bytes", if more { "more than " } else { "" })
 }
 
+/// An archive of the cache.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Whether it was compared with its digest by this process: it has just been downloaded.
+    verified: bool,
+}
+
 /// Where the archive of a package stands in the cache.
 pub fn archive_path(cache: &Path, package: &LockedPackage) -> PathBuf {
     let extension = match package {
@@ -110,7 +119,7 @@ pub fn is_cached(cache: &Path, package: &LockedPackage) -> bool {
     is_there(package, &archive_path(cache, package))
 }
 
-/// Brings all archives into `<cache>/packages` and gives their paths in the order of `packages`.
+/// Brings all archives into `<cache>/packages` and gives them in the order of `packages`.
 ///
 /// An archive becomes visible only whole and verified; one that is there is used. The first failure ends the others.
 pub fn packages(
@@ -118,11 +127,13 @@ pub fn packages(
     cache: &Path,
     options: &Options<'_>,
     progress: &dyn Progress,
-) -> Result<Vec<PathBuf>, FetchError> {
-    let places: Vec<_> = packages.iter().map(|package| archive_path(cache, package)).collect();
-    let missing: Vec<_> = packages.iter().zip(&places).filter(|(package, place)| !is_there(package, place)).collect();
+) -> Result<Vec<Archive>, FetchError> {
+    let mut archives: Vec<_> =
+        packages.iter().map(|package| Archive { path: archive_path(cache, package), verified: false }).collect();
+    let all = packages.iter().zip(&mut archives);
+    let mut missing: Vec<_> = all.filter(|(package, archive)| !is_there(package, &archive.path)).collect();
     if missing.is_empty() {
-        return Ok(places);
+        return Ok(archives);
     }
     let bytes = missing.iter().filter_map(|(package, _)| package.size()).sum();
     if options.offline {
@@ -137,20 +148,28 @@ pub fn packages(
         });
     }
     progress.expect_download(bytes);
-    download_all(&missing, options.config, progress)?;
-    Ok(places)
+    let places: Vec<_> = missing.iter().map(|(package, archive)| (*package, archive.path.as_path())).collect();
+    download_all(&places, options.config, progress)?;
+    missing.iter_mut().for_each(|(_, archive)| archive.verified = true);
+    Ok(archives)
 }
 
-/// The content was verified before it got its name, so the size is enough to see that nobody cut it since; [`verify`] looks
-/// closer, where the archive is opened at all.
+/// The content was verified before it got its name, so the size is enough to see that nobody cut it since;
+/// [`Archive::verify`] looks closer, where the archive is opened at all.
 fn is_there(package: &LockedPackage, place: &Path) -> bool {
     let Ok(metadata) = std::fs::metadata(place) else { return false };
     metadata.is_file() && package.size().is_none_or(|size| size == metadata.len())
 }
 
-/// Compares an archive of the cache with its digest. What is made of an archive is kept for good, so this comes first: most
-/// archives carry no checksum of their content.
-pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
+impl Archive {
+    /// Compares it with its digest, unless that was done. What is made of an archive is kept for good, so this comes first:
+    /// most archives carry no checksum of their content.
+    pub fn verify(&self, package: &LockedPackage) -> Result<(), FetchError> {
+        if self.verified { Ok(()) } else { verify(&self.path, package) }
+    }
+}
+
+fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
     use sha2::Digest as _;
     let fail = |source| FetchError::Unreadable { package: package.identity(), path: archive.to_owned(), source };
     let mut file = File::open(archive).map_err(fail)?;
@@ -172,7 +191,7 @@ pub fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError>
 }
 
 fn download_all(
-    missing: &[(&LockedPackage, &PathBuf)],
+    missing: &[(&LockedPackage, &Path)],
     config: &Config,
     progress: &dyn Progress,
 ) -> Result<(), FetchError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, History, ImageConfiguration};
 use serde::Serialize;
 
-use crate::archive::Hashed;
+use crate::hashed::Hashed;
 use crate::layers;
 use crate::layout::{self, DockerImage, Image, ImageSource, LayoutError};
 use crate::model::Digest;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::clobber::{self, ClobberError};
 use crate::config::Config;
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
-use crate::fetch::{self, FetchError};
+use crate::fetch::{self, Archive, FetchError};
 use crate::model::{Digest, Environment, LockedPackage, PIXI_VERSION, Prefix};
 use crate::progress::Progress;
 use crate::publish::{self, PublishError};
@@ -182,12 +182,12 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(environment: &'a Environment, archives: &[PathBuf]) -> Result<Self, InstallError> {
+    fn of(environment: &'a Environment, archives: &[Archive]) -> Result<Self, InstallError> {
         let python = Python::of(environment).transpose()?;
         let mut packages = Vec::with_capacity(archives.len());
         for (package, archive) in environment.packages.iter().zip(archives) {
-            fetch::verify(archive, package)?;
-            packages.push(Indexed::read(package, archive)?);
+            archive.verify(package)?;
+            packages.push(Indexed::read(package, &archive.path)?);
         }
         let paths = |package: &Indexed<'_>| package.installed_paths(python.as_ref());
         let installed = packages.iter().map(paths).collect::<Result<Vec<_>, _>>()?;
@@ -199,7 +199,7 @@ impl<'a> Plan<'a> {
         &self,
         request: &Request<'_>,
         prefix: &Prefix,
-        archives: &[PathBuf],
+        archives: &[Archive],
         root: &Root,
     ) -> Result<(), InstallError> {
         let environment = request.environment;
@@ -210,7 +210,7 @@ impl<'a> Plan<'a> {
         for ((package, archive), (moved, shared)) in self.packages.iter().zip(archives).zip(settled) {
             let python = self.python.as_ref();
             let placement = Placement { prefix, python, subdir: environment.subdir, moved, shared };
-            package.stream(archive, &placement, &mut sink)?;
+            package.stream(&archive.path, &placement, &mut sink)?;
         }
         pixis_own_files(request, prefix, &mut sink.unpacker).map_err(write)?;
         sink.unpacker.end_layer().map_err(write)

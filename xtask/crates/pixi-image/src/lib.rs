@@ -20,6 +20,7 @@ pub mod clobber;
 pub mod config;
 pub mod entry;
 pub mod fetch;
+mod hashed;
 pub mod http;
 pub mod inspect;
 #[cfg(target_os = "linux")]

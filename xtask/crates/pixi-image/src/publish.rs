@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
@@ -44,6 +46,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// process left goes when the next one writes into the same directory.
 pub struct Pending {
     file: Unpublished,
+    syncing: Option<Syncing>,
     directory: PathBuf,
     place: PathBuf,
 }
@@ -75,7 +78,7 @@ impl Pending {
         std::fs::create_dir_all(directory).map_err(fail)?;
         sweep(directory);
         let file = unpublished_in(directory).map_err(fail)?;
-        Ok(Self { file, directory: directory.to_owned(), place: place.to_owned() })
+        Ok(Self { file, syncing: None, directory: directory.to_owned(), place: place.to_owned() })
     }
 
     /// The open file.
@@ -87,10 +90,24 @@ impl Pending {
         }
     }
 
+    /// A way to write something large to the file: the disk takes it while more is written, not all of it at the end.
+    pub fn writer(&mut self) -> Result<Steady, PublishError> {
+        let copies = self.file().try_clone().and_then(|one| Ok((one, self.file().try_clone()?)));
+        let (file, to_sync) = copies.map_err(|source| self.error(source))?;
+        let (turns, taken) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            taken.into_iter().take_while(|turn| matches!(turn, Turn::Sync)).try_for_each(|_| to_sync.sync_data())
+        });
+        self.syncing = Some(Syncing { turns: turns.clone(), thread });
+        Ok(Steady { file, unsynced: 0, turns })
+    }
+
     /// Puts the file on the disk with permission bits `mode`, whatever the umask is. It is not visible yet: several results
     /// can be made sure of before the first is published.
     pub fn complete(mut self, mode: u32) -> Result<Complete, PublishError> {
-        let synced = set_mode(self.file(), mode).and_then(|()| self.file().sync_all());
+        // An error of the disk is told once: the thread that heard it has it.
+        let so_far = self.syncing.take().map_or(Ok(()), Syncing::end);
+        let synced = so_far.and_then(|()| set_mode(self.file(), mode)).and_then(|()| self.file().sync_all());
         synced.map_err(|source| self.error(source))?;
         Ok(Complete(self))
     }
@@ -106,6 +123,57 @@ impl Pending {
     }
 }
 
+/// After how many bytes the disk is asked to take them.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// What the thread that syncs is told.
+enum Turn {
+    Sync,
+    End,
+}
+
+/// The thread that syncs a file while it is written.
+struct Syncing {
+    turns: SyncSender<Turn>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Syncing {
+    fn end(self) -> io::Result<()> {
+        // Sending fails only if the thread has ended by itself: with an error.
+        let _ = self.turns.send(Turn::End);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Writes to a [`Pending`] file.
+pub struct Steady {
+    file: File,
+    unsynced: u64,
+    turns: SyncSender<Turn>,
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written as u64;
+        if self.unsynced >= SYNC_EVERY && self.turns.try_send(Turn::Sync).is_ok() {
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Steady {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// A file that is whole and on the disk. Dropped without [`Complete::publish`], it leaves nothing.
 pub struct Complete(Pending);
 
@@ -117,7 +185,7 @@ impl Complete {
 
     /// Makes the file visible.
     pub fn publish(self) -> Result<(), PublishError> {
-        let Pending { file, directory, place } = self.0;
+        let Pending { file, directory, place, .. } = self.0;
         let named = match file {
             #[cfg(target_os = "linux")]
             Unpublished::Nameless(file) => name(&file, &directory, &place),
@@ -243,7 +311,6 @@ fn set_mode(_file: &File, _mode: u32) -> io::Result<()> {
 
 /// Writes a whole small file.
 pub fn write(place: &Path, content: &[u8], mode: u32) -> Result<(), PublishError> {
-    use std::io::Write;
     let mut pending = Pending::create(place)?;
     let written = pending.file().write_all(content);
     written.map_err(|source| pending.error(source))?;
@@ -262,6 +329,22 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("sub")).unwrap().count(), 0);
         write(&place, b"whole", 0o644).unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn what_is_synced_while_it_is_written_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("large");
+        let mut pending = Pending::create(&place).unwrap();
+        let mut out = pending.writer().unwrap();
+        let piece = vec![7; 5 << 20];
+        (0..2 * SYNC_EVERY).step_by(piece.len()).for_each(|_| out.write_all(&piece).unwrap());
+        out.seek(SeekFrom::Start(1)).unwrap();
+        out.write_all(b"x").unwrap();
+        pending.publish(0o644).unwrap();
+        let written = std::fs::read(&place).unwrap();
+        assert!(written.len() as u64 >= 2 * SYNC_EVERY);
+        assert_eq!(written[..3], [7, b'x', 7]);
     }
 
     #[test]

@@ -241,8 +241,8 @@ fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_u
     {
         broken.set(path, vec![bad]);
         for (others, mirrors) in [&[&broken, &good][..], &[&broken, &empty, &good]].iter().enumerate() {
-            let paths = fetch(&format!("cache{number}{others}"), mirrors).unwrap();
-            assert_eq!(fs::read(&paths[0]).unwrap(), right, "{number}");
+            let archives = fetch(&format!("cache{number}{others}"), mirrors).unwrap();
+            assert_eq!(fs::read(&archives[0].path).unwrap(), right, "{number}");
         }
     }
     good.set(path, vec![Answer::Bytes(wrong.clone())]);
@@ -538,9 +538,9 @@ fn a_channel_in_a_directory_is_locked_and_fetched() {
     let url = Url::from_directory_path(fs::canonicalize(bench.path("channel")).unwrap()).unwrap();
     let by_url = Bench::new(url.as_str());
     succeeds(&mut by_url.lock());
-    let paths = fetch::packages(&by_url.packages(), &by_url.path("cache"), &Options::default(), &Silent).unwrap();
-    for (package, path) in by_url.packages().iter().zip(paths) {
-        assert_eq!(Digest::of(&fs::read(path).unwrap()), package.sha256());
+    let archives = fetch::packages(&by_url.packages(), &by_url.path("cache"), &Options::default(), &Silent).unwrap();
+    for (package, archive) in by_url.packages().iter().zip(archives) {
+        assert_eq!(Digest::of(&fs::read(archive.path).unwrap()), package.sha256());
     }
 }
 
@@ -556,9 +556,9 @@ fn packages_of_one_name_from_two_channels_are_two_packages() {
         let bench = Bench::new(&web.url(channel));
         succeeds(bench.lock().env("PIXI_IMAGE_CACHE", cache.path()));
         let packages = bench.packages();
-        let paths = fetch::packages(&packages, cache.path(), &Options::default(), &Silent).unwrap();
+        let archives = fetch::packages(&packages, cache.path(), &Options::default(), &Silent).unwrap();
         let at = packages.iter().position(|package| package.name() == "base").unwrap();
-        (packages.len(), fs::read(&paths[at]).unwrap())
+        (packages.len(), fs::read(&archives[at].path).unwrap())
     };
     let first = fetched("/one");
     assert_eq!(fetched("/two"), (3, b"another base".to_vec()));

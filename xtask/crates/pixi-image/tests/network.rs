@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use pixi_image::config::Config;
-use pixi_image::fetch::{self, FetchError, Options};
+use pixi_image::fetch::{self, Archive, FetchError, Options};
 use pixi_image::http::HttpError;
 use pixi_image::lock;
 use pixi_image::model::{Digest, LockedPackage};
@@ -59,7 +59,8 @@ impl Bench {
     }
 
     fn fetch(&self) -> Result<Vec<PathBuf>, FetchError> {
-        fetch::packages(&self.packages, self.cache.path(), &Options::default(), &Silent)
+        let archives = fetch::packages(&self.packages, self.cache.path(), &Options::default(), &Silent)?;
+        Ok(archives.into_iter().map(|archive| archive.path).collect())
     }
 
     fn files(&self) -> Vec<String> {
@@ -118,8 +119,8 @@ fn many_archives_come_in_parallel_and_progress_adds_up() {
     let packages: Vec<_> = urls.iter().zip(&contents).map(|(url, bytes)| (url.as_str(), bytes.as_slice())).collect();
     let packages = locked(&packages);
     let (cache, count) = (tempfile::tempdir().unwrap(), Count::default());
-    let paths = fetch::packages(&packages, cache.path(), &Options::default(), &count).unwrap();
-    for (package, path) in packages.iter().zip(&paths) {
+    let archives = fetch::packages(&packages, cache.path(), &Options::default(), &count).unwrap();
+    for (package, Archive { path, .. }) in packages.iter().zip(&archives) {
         assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256());
         assert!(path.to_string_lossy().ends_with(".tar.bz2"));
     }
@@ -222,7 +223,7 @@ fn files_of_this_machine_are_verified_like_all_others() {
     std::fs::write(&file, b"right").unwrap();
     let url = url::Url::from_file_path(&file).unwrap().to_string();
     let right = fetch::packages(&locked(&[(&url, b"right")]), directory.path(), &Options::default(), &Silent).unwrap();
-    assert_eq!(std::fs::read(&right[0]).unwrap(), b"right");
+    assert_eq!(std::fs::read(&right[0].path).unwrap(), b"right");
     let wrong = fetch::packages(&locked(&[(&url, b"wrong")]), directory.path(), &Options::default(), &Silent);
     assert!(matches!(wrong, Err(FetchError::Package { source: HttpError::WrongDigest { .. }, .. })), "{wrong:?}");
     std::fs::remove_file(&file).unwrap();

@@ -11,6 +11,7 @@ use pixi_image::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file}
 use pixi_image::layout::{Image, LayoutError};
 use pixi_image::model::Digest;
 use pixi_image::pack::{Compressors, CopyError, PackFile, PackWriter, Targets};
+use pixi_image::progress::Silent;
 use pixi_image::source::base::{Base, BaseError};
 
 use crate::elf::{self, Program};
@@ -147,7 +148,7 @@ fn write(
         Ok(index)
     })?;
     let mut layers = copy_layers(base, &mut archive)?;
-    let (digest, size) = archive.blob(|out| archive::write_layer(&[&pack], out))?;
+    let (digest, size) = archive.layer(&[&pack], &Silent)?;
     layers.push(Layer {
         descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
         diff_id: pack.index.diff_id.map(|id| id.to_string()).unwrap_or_default(),

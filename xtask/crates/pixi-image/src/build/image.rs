@@ -1,22 +1,24 @@
 //! Writing the two formats from one root.
 
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
 use super::packs::PackagePack;
 use super::placing::{self, Placed};
 use super::root::Root;
-use super::{BuildError, PreparedBase, Request};
+use super::shelf::Shelf;
+use super::{BuildError, Request};
 use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
+use crate::hashed::hashed_aside;
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
-use crate::model::Digest;
+use crate::model::{Digest, Environment};
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, TAR_END};
 use crate::progress::{Progress, Reported};
 use crate::publish::{Complete, Pending};
 use crate::sif::{self, SifArchitecture, SifSpec};
-use crate::source::base::BaseError;
+use crate::source::base::{Base, BaseError};
 use crate::squashfs;
 use crate::store::Store;
 
@@ -31,7 +33,7 @@ pub struct Written {
 }
 
 /// About how many bytes the two formats will have, of those that are wanted.
-pub fn size(root: &Root, oci: bool, sif: bool) -> u64 {
+pub fn size(root: &Root<'_>, oci: bool, sif: bool) -> u64 {
     let packs = root.packages.iter().map(|package| &package.file).chain([&root.app]);
     let base = root.base.iter().flat_map(|base| base.base.image.manifest.layers()).map(|layer| layer.size());
     let layers: u64 = packs.map(|pack| pack.index.layer_size()).chain(base).sum();
@@ -43,11 +45,11 @@ pub fn size(root: &Root, oci: bool, sif: bool) -> u64 {
 const FORMAT: u32 = 2;
 
 /// A digest of all that the bytes of either format depend on.
-pub fn identity(request: &Request, root: &Root) -> Result<Digest, BuildError> {
+pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError> {
     let version = env!("CARGO_PKG_VERSION");
     let base = root.base.as_ref().map(|base| base.base.image.digest.to_string()).unwrap_or_default();
     let mut text = format!("image {FORMAT} {FORMAT_VERSION} {version} {}\nbase {base}\n", request.reference);
-    for PackagePack { name, archive_size, key, .. } in &root.packages {
+    for &PackagePack { name, archive_size, key, .. } in &root.packages {
         text.push_str(&format!("{name} {archive_size} {key}\n"));
     }
     text.push_str(&format!("{} at {}\n", diff_id(&[&root.app])?, root.created));
@@ -60,35 +62,55 @@ pub fn identity(request: &Request, root: &Root) -> Result<Digest, BuildError> {
     Ok(Digest::of(text.as_bytes()))
 }
 
-/// Writes the OCI archive.
-pub fn write_oci(
-    request: &Request,
-    root: &Root,
-    mut archive: ArchiveWriter,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Written, BuildError> {
-    let mut layers = Vec::new();
-    if let Some(base) = &root.base {
-        copy_base(base, &mut archive, &mut layers, progress)?;
+/// An OCI archive up to the last layer of packages. It is written while packages are still packed.
+pub struct Draft {
+    archive: ArchiveWriter,
+    layers: Vec<Layer>,
+}
+
+impl Draft {
+    /// Writes the layers of the base, and those of the packages as these come onto the shelf; none if one of them does not
+    /// come.
+    pub fn write(
+        environment: &Environment,
+        created: i64,
+        base: Option<&Base>,
+        shelf: &Shelf,
+        mut archive: ArchiveWriter,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Option<Self>, BuildError> {
+        let mut layers = Vec::new();
+        if let Some(base) = base {
+            copy_base(base, &mut archive, &mut layers, progress)?;
+        }
+        let budget = PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(layers.len() + 1));
+        let packages = &environment.packages;
+        if budget == 0 && !packages.is_empty() {
+            return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
+        }
+        let sizes: Vec<_> = packages.iter().map(|package| (package.name(), package.size().unwrap_or(0))).collect();
+        for group in layers::group(&sizes, budget) {
+            let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();
+            let Some(members) = members else { return Ok(None) };
+            layers.push(package_layer(&members, &mut archive, created, store, progress)?);
+        }
+        Ok(Some(Self { archive, layers }))
     }
-    let budget = PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(layers.len() + 1));
-    if budget == 0 && !root.packages.is_empty() {
-        return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
+
+    /// Adds what only this image has.
+    pub fn finish(self, request: &Request, root: &Root<'_>, progress: &dyn Progress) -> Result<Written, BuildError> {
+        let Self { mut archive, mut layers } = self;
+        let (digest, size) = archive.layer(&[&root.app], progress)?;
+        layers.push(Layer {
+            descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
+            diff_id: diff_id(&[&root.app])?.to_string(),
+            history: application_history(root.created)?,
+        });
+        let complete = archive.complete(configuration(root)?, &layers, &request.reference)?;
+        let CompleteArchive { digest, size, file } = complete;
+        Ok(Written { digest, size, file })
     }
-    let sizes: Vec<_> = root.packages.iter().map(|package| (package.name.as_str(), package.archive_size)).collect();
-    for group in layers::group(&sizes, budget) {
-        let members: Vec<&PackagePack> = group.iter().map(|at| &root.packages[*at]).collect();
-        layers.push(package_layer(&members, &mut archive, root.created, store, progress)?);
-    }
-    let (digest, size) = archive.blob(|out| archive::write_layer(&[&root.app], &mut Reported::new(out, progress)))?;
-    layers.push(Layer {
-        descriptor: archive::descriptor(MediaType::ImageLayerGzip, digest, size)?,
-        diff_id: diff_id(&[&root.app])?.to_string(),
-        history: application_history(root.created)?,
-    });
-    let CompleteArchive { digest, size, file } = archive.complete(configuration(root)?, &layers, &request.reference)?;
-    Ok(Written { digest, size, file })
 }
 
 /// What made the last layer, and with it the image: another version of this program may make other bytes.
@@ -100,18 +122,20 @@ fn application_history(created: i64) -> Result<History, ArchiveError> {
 
 /// The layers of the base as they are, so that registries and engines know them already.
 fn copy_base(
-    base: &PreparedBase,
+    base: &Base,
     archive: &mut ArchiveWriter,
     layers: &mut Vec<Layer>,
     progress: &dyn Progress,
 ) -> Result<(), BuildError> {
-    let image = &base.base.image;
+    let image = &base.image;
     let told: Vec<History> = image.config.history().iter().flatten().cloned().collect();
     let mut told = told.into_iter().filter(|history| history.empty_layer() != Some(true));
     for (descriptor, diff_id) in image.manifest.layers().iter().zip(image.config.rootfs().diff_ids()) {
-        let mut blob = base.base.source.blob(descriptor).map_err(BaseError::from)?;
-        let copied = archive.blob(|out| copy_blob(&mut blob, &mut Reported::new(out, progress)));
-        let (digest, size) = copied.map_err(|error| match error {
+        // It fails at its end if the bytes are not what the descriptor says.
+        let mut blob = base.source.blob(descriptor).map_err(BaseError::from)?;
+        let (digest, size) = (base.source.digest_of(descriptor).map_err(BaseError::from)?, descriptor.size());
+        let write = |out: &mut dyn Write| copy_blob(&mut blob, &mut Reported::new(out, progress));
+        archive.known_blob((digest, size), write).map_err(|error| match error {
             ArchiveError::Source(source) => {
                 let layer = descriptor.digest().to_string();
                 BuildError::Base(BaseError::Layer { layer, reason: source.to_string() })
@@ -150,7 +174,7 @@ fn package_layer(
     progress: &dyn Progress,
 ) -> Result<Layer, BuildError> {
     let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
-    let (digest, size) = archive.blob(|out| archive::write_layer(&packs, &mut Reported::new(out, progress)))?;
+    let (digest, size) = archive.layer(&packs, progress)?;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     let keys: Vec<_> = members.iter().map(|member| member.key.hex()).collect();
     // The diff id of several packs cannot be had from theirs: it is worked out once for each group.
@@ -197,7 +221,7 @@ fn diff_id(packs: &[&PackFile]) -> Result<Digest, CopyError> {
 }
 
 /// The base's configuration with the activation, labels and time of this image.
-fn configuration(root: &Root) -> Result<ImageConfiguration, ArchiveError> {
+fn configuration(root: &Root<'_>) -> Result<ImageConfiguration, ArchiveError> {
     let mut image = root.base.as_ref().map(|base| base.base.image.config.clone()).unwrap_or_default();
     let mut config: Config = image.config().clone().unwrap_or_default();
     let entrypoint = root.activation.entrypoint();
@@ -214,7 +238,7 @@ fn configuration(root: &Root) -> Result<ImageConfiguration, ArchiveError> {
 }
 
 /// Writes the SIF front to back.
-pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
+pub fn write_sif(root: &Root<'_>, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
     let (placed, data_end) = placing::place(root.squashfs_packs(), squashfs::SUPERBLOCK_SIZE)?;
     let (tree, fragments) = root.merge(&placed)?;
     let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
@@ -228,19 +252,12 @@ pub fn write_sif(root: &Root, mut pending: Pending, progress: &dyn Progress) -> 
         content_id: content_id(root, &tables).0,
         squashfs_size: tables.bytes_used,
     });
-    let (digest, size) = {
-        let file = Reported::new(pending.file(), progress);
-        let mut out = archive::Hashed::new(BufWriter::with_capacity(1 << 20, file));
-        let written = write_sif_to(&placed, &head, &tables, &mut out);
-        match written {
-            Ok(()) => out.finish(),
-            Err(CopyError::Read(error)) => return Err(error.into()),
-            Err(CopyError::Write(source) | CopyError::Source(source)) => {
-                drop(out);
-                return Err(pending.error(source).into());
-            }
-        }
-    };
+    let file = Reported::new(pending.writer()?, progress);
+    let (written, digest, size) = hashed_aside(file, |out| write_sif_to(&placed, &head, &tables, out));
+    written.map_err(|error| match error {
+        CopyError::Read(error) => error.into(),
+        CopyError::Write(source) | CopyError::Source(source) => BuildError::from(pending.error(source)),
+    })?;
     Ok(Written { digest, size, file: pending.complete(0o755)? })
 }
 
@@ -260,7 +277,7 @@ fn write_sif_to(
 }
 
 /// Tells images apart: the tables, and the checksums of all data.
-fn content_id(root: &Root, tables: &squashfs::Tables) -> Digest {
+fn content_id(root: &Root<'_>, tables: &squashfs::Tables) -> Digest {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();
     hasher.update(tables.superblock);

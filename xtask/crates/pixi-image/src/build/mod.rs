@@ -8,6 +8,7 @@ mod image;
 mod packs;
 mod placing;
 mod root;
+mod shelf;
 mod standing;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ use crate::store::Store;
 
 pub use error::BuildError;
 pub use image::Written;
+
+use packs::PackagePack;
+use shelf::Shelf;
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -121,11 +125,14 @@ pub struct Artifact {
 }
 
 /// A base that is ready: opened, and merged into a pack.
-struct PreparedBase {
-    base: Base,
+struct PreparedBase<'a> {
+    base: &'a Base,
     pack: PackFile,
-    reference: String,
+    reference: &'a str,
 }
+
+/// The thread that writes the first part of an OCI archive.
+type Drafting<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Option<image::Draft>, BuildError>>;
 
 /// What a build led to.
 struct Made {
@@ -193,42 +200,58 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     let compressors = Compressors::start(request.jobs);
 
     let base = open_base(request, architecture, store, progress)?;
+    let base = base.as_ref();
     let of_base = if request.sif.is_some() { Targets::SquashfsOnly } else { Targets::NamesOnly };
-    if base.as_ref().is_some_and(|(base, _)| !packs::has_base(base, of_base, store)) {
+    if base.is_some_and(|(base, _)| !packs::has_base(base, of_base, store)) {
         progress.phase("Merging the layers of the base image");
     }
-    // Layers are decoded one after the other: the packages need not wait for that.
-    let (pack, packages) = std::thread::scope(|scope| {
-        let pack = scope.spawn(|| {
+    let created = root::created(request, &environment);
+    let shelf = Shelf::new(environment.packages.len());
+    std::thread::scope(|scope| {
+        // Layers are decoded one after the other: the packages need not wait for that.
+        let merging = scope.spawn(|| {
             let merge = |(base, _): &(Base, String)| packs::base(base, of_base, &compressors, store, progress);
-            base.as_ref().map(merge).transpose()
+            base.map(merge).transpose()
         });
+        let draft = |archive| {
+            let base = base.map(|(base, _)| base);
+            image::Draft::write(&environment, created, base, &shelf, archive, store, progress)
+        };
+        let closing = shelf.closing();
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
-        let archives = fetch::packages(&environment.packages, store.root(), &options, progress);
-        let packages = archives.map_err(BuildError::from).and_then(|archives| {
-            let targets = request.targets();
-            packs::packages(&environment, &prefix, targets, &archives, &compressors, request.jobs, store, progress)
-        });
-        (pack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), packages)
-    });
-    let base = base.zip(pack?).map(|((base, reference), pack)| PreparedBase { base, pack, reference });
-    let packages = packages?;
-    warn_of_scripts(&environment, &packages, &request.config, progress);
+        let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
+        let targets = request.targets();
+        let plan =
+            packs::Plan::new(&environment, &prefix, targets, &archives, &compressors, request.jobs, store, progress)?;
+        // What stands is known when all packs are there; where one has to be made, that is not likely.
+        let drafting = archive.take_if(|_| plan.lacks_packs()).map(|archive| scope.spawn(move || draft(archive)));
+        plan.pack_all(request.jobs, &shelf)?;
+        drop(closing);
+        let pack = merging.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let base = base.zip(pack).map(|((base, reference), pack)| PreparedBase { base, pack, reference });
+        let packages: Vec<_> = (0..environment.packages.len()).filter_map(|at| shelf.wait_for(at)).collect();
+        warn_of_scripts(&environment, &packages, &request.config, progress);
+        plan.clashes().for_each(|clash| progress.warn(&clash));
 
-    let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
-    let identity = image::identity(request, &root)?;
-    let find = |format| standing::find(store, format, request.place(format)?, &identity);
-    let standing: Vec<_> = [Format::Oci, Format::Sif].into_iter().filter(|_| may_stand).filter_map(find).collect();
-    archive.take_if(|_| standing.iter().any(|artifact| artifact.format == Format::Oci));
-    sif.take_if(|_| standing.iter().any(|artifact| artifact.format == Format::Sif));
-    for artifact in &standing {
-        progress.phase(&format!("Unchanged: {}", artifact.path.display()));
-    }
-    if archive.is_some() || sif.is_some() {
-        progress.phase("Writing the images");
-        progress.expect_written(image::size(&root, archive.is_some(), sif.is_some()));
-    }
-    Ok(Made { identity, standing, written: write_both(request, &root, archive, sif, store, progress)? })
+        let root = root::Root::compose(request, &environment, &files, base, packages, &compressors, store, progress)?;
+        let identity = image::identity(request, &root)?;
+        let find = |format| standing::find(store, format, request.place(format)?, &identity);
+        let standing: Vec<_> = [Format::Oci, Format::Sif].into_iter().filter(|_| may_stand).filter_map(find).collect();
+        let stands = |format| standing.iter().any(|artifact| artifact.format == format);
+        let drafting = match stands(Format::Oci) {
+            true => None,
+            false => drafting.or_else(|| archive.map(|archive| scope.spawn(move || draft(archive)))),
+        };
+        sif.take_if(|_| stands(Format::Sif));
+        for artifact in &standing {
+            progress.phase(&format!("Unchanged: {}", artifact.path.display()));
+        }
+        if drafting.is_some() || sif.is_some() {
+            progress.phase("Writing the images");
+            progress.expect_written(image::size(&root, drafting.is_some(), sif.is_some()));
+        }
+        Ok(Made { identity, standing, written: write_both(request, &root, drafting, sif, progress)? })
+    })
 }
 
 /// Manifest and lock go into the image as they are, where everybody can read them.
@@ -266,15 +289,18 @@ fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
 /// appear, so that a failure leaves no pair of different builds.
 fn write_both(
     request: &Request,
-    root: &root::Root,
-    archive: Option<ArchiveWriter>,
+    root: &root::Root<'_>,
+    drafting: Option<Drafting<'_>>,
     sif: Option<Pending>,
-    store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<(Format, Written)>, BuildError> {
     let (oci, sif) = std::thread::scope(|scope| {
-        let oci = scope
-            .spawn(|| archive.map(|archive| image::write_oci(request, root, archive, store, progress)).transpose());
+        let oci = scope.spawn(|| {
+            let draft =
+                drafting.map(|drafting| drafting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let draft = draft.transpose()?.flatten();
+            draft.map(|draft| draft.finish(request, root, progress)).transpose()
+        });
         let sif = sif.map(|pending| image::write_sif(root, pending, progress)).transpose();
         (oci.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), sif)
     });
@@ -305,19 +331,16 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn warn_of_scripts(environment: &Environment, packages: &packs::Packages, config: &Config, progress: &dyn Progress) {
+fn warn_of_scripts(environment: &Environment, packages: &[&PackagePack], config: &Config, progress: &dyn Progress) {
     // Nothing of an image is run while it is built.
     let how = if config.run_post_link_scripts { "whatever `run-post-link-scripts` says" } else { "like pixi" };
-    for (package, made) in environment.packages.iter().zip(&packages.packs) {
+    for (package, made) in environment.packages.iter().zip(packages) {
         if made.post_link {
             let identity = package.identity();
             progress.warn(&format!(
                 "{identity} brings a post-link script; {how}, this tool does not run it: check that the package works"
             ));
         }
-    }
-    for clash in &packages.clashes {
-        progress.warn(clash);
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::BuildError;
+use super::shelf::Shelf;
 use crate::archive::canonical_json;
 use crate::clobber::{self, ClobberPlan};
 use crate::entry::{EntrySink, ImagePath};
-use crate::fetch;
+use crate::fetch::Archive;
 use crate::model::{Digest, Environment, LockedPackage, Prefix, WHEEL_INSTALLER};
 use crate::pack::{
     Compressors, FORMAT_VERSION, LAYER_LEVEL, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets,
@@ -25,13 +26,8 @@ use crate::store::Store;
 
 /// One decoder keeps about this many compressing threads busy.
 const COMPRESSORS_PER_DECODER: usize = 6;
-
-/// The packs of an environment, in the order of its packages.
-pub struct Packages {
-    pub packs: Vec<PackagePack>,
-    /// What the user should know of paths that several packages ship.
-    pub clashes: Vec<String>,
-}
+/// While one decoder waits for its last chunks and for the disk, another one feeds the compressing threads.
+const LEAST_DECODERS: usize = 2;
 
 /// One package's pack.
 pub struct PackagePack {
@@ -50,69 +46,25 @@ struct ReadIndex<'a> {
     verified: bool,
 }
 
-/// What all packages of a build share.
-struct Shared<'a> {
+/// What is settled before the first package is packed.
+pub struct Plan<'a> {
     environment: &'a Environment,
     prefix: &'a Prefix,
     targets: Targets,
     python: Option<Python>,
-    plan: ClobberPlan,
+    clobbers: ClobberPlan,
     indexes: Vec<ReadIndex<'a>>,
-    archives: &'a [PathBuf],
+    archives: &'a [Archive],
+    keys: Vec<Digest>,
     compressors: &'a Compressors,
     store: &'a Store,
     progress: &'a dyn Progress,
 }
 
-/// Packs every package that the cache does not hold yet.
-#[allow(clippy::too_many_arguments)] // what a build has settled before it
-pub fn packages(
-    environment: &Environment,
-    prefix: &Prefix,
-    targets: Targets,
-    archives: &[PathBuf],
-    compressors: &Compressors,
-    jobs: NonZeroUsize,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Packages, BuildError> {
-    let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
-    let python = Python::of(environment).transpose()?;
-    let plan = {
-        let installed = indexes.iter().map(|read| read.package.installed_paths(python.as_ref()));
-        clobber::plan(&environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
-    };
-    progress.phase(&format!("Packing {} packages", environment.packages.len()));
-    progress.expect_packages(environment.packages.len());
-    let shared = Shared { environment, prefix, targets, python, plan, indexes, archives, compressors, store, progress };
-    let files = shared.pack_all(jobs)?;
-    let clashes = shared.plan.clashes.iter().map(|clash| {
-        let losers = clash.losers.join(", ");
-        format!(
-            "{} is shipped by {} and {losers}: the image has the former's, the others' lie in __clobbers__",
-            clash.path, clash.winner
-        )
-    });
-    let clashes = clashes.collect();
-    let packs = files
-        .into_iter()
-        .zip(&environment.packages)
-        .zip(&shared.indexes)
-        .map(|(((key, file), package), read)| PackagePack {
-            name: package.name().to_owned(),
-            archive_size: package.size().unwrap_or(0),
-            key,
-            file,
-            post_link: read.package.has_post_link_script(),
-        })
-        .collect();
-    Ok(Packages { packs, clashes })
-}
-
 /// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
 fn read_indexes<'a>(
     packages: &'a [LockedPackage],
-    archives: &[PathBuf],
+    archives: &[Archive],
     jobs: NonZeroUsize,
     store: &Store,
 ) -> Result<Vec<ReadIndex<'a>>, BuildError> {
@@ -133,7 +85,7 @@ fn read_indexes<'a>(
     read.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
-fn read_index<'a>(package: &'a LockedPackage, archive: &Path, store: &Store) -> Result<ReadIndex<'a>, BuildError> {
+fn read_index<'a>(package: &'a LockedPackage, archive: &Archive, store: &Store) -> Result<ReadIndex<'a>, BuildError> {
     let key = Digest::of(format!("index {FORMAT_VERSION} {} {}", package.kind(), package.sha256()).as_bytes());
     let noted = match package {
         LockedPackage::Conda(package) => store.note("indexes", &key).map(|index| Indexed::Conda(package, index)),
@@ -142,8 +94,8 @@ fn read_index<'a>(package: &'a LockedPackage, archive: &Path, store: &Store) -> 
     if let Some(package) = noted {
         return Ok(ReadIndex { package, verified: false });
     }
-    fetch::verify(archive, package)?;
-    let package = Indexed::read(package, archive)?;
+    archive.verify(package)?;
+    let package = Indexed::read(package, &archive.path)?;
     match &package {
         Indexed::Conda(_, index) => store.keep_note("indexes", &key, index)?,
         Indexed::Wheel(_, index) => store.keep_note("indexes", &key, index)?,
@@ -173,26 +125,79 @@ fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>, Bui
     }
 }
 
-impl Shared<'_> {
-    /// Decoders take packages from a queue, the largest first, and share the compressing threads.
-    fn pack_all(&self, jobs: NonZeroUsize) -> Result<Vec<(Digest, PackFile)>, BuildError> {
+impl<'a> Plan<'a> {
+    /// Reads what the packages hold and settles who owns every path.
+    #[allow(clippy::too_many_arguments)] // what a build has settled before it
+    pub fn new(
+        environment: &'a Environment,
+        prefix: &'a Prefix,
+        targets: Targets,
+        archives: &'a [Archive],
+        compressors: &'a Compressors,
+        jobs: NonZeroUsize,
+        store: &'a Store,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, BuildError> {
+        let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
+        let python = Python::of(environment).transpose()?;
+        let clobbers = {
+            let installed = indexes.iter().map(|read| read.package.installed_paths(python.as_ref()));
+            clobber::plan(&environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
+        };
+        let count = environment.packages.len();
+        let keys = (0..count).map(|at| key(environment, prefix, python.as_ref(), &clobbers, at));
+        let keys = keys.collect::<Result<_, _>>()?;
+        let plan = Self {
+            environment,
+            prefix,
+            targets,
+            python,
+            clobbers,
+            indexes,
+            archives,
+            keys,
+            compressors,
+            store,
+            progress,
+        };
+        Ok(plan)
+    }
+
+    /// Whether there is a package that the cache has no pack of.
+    pub fn lacks_packs(&self) -> bool {
+        !self.keys.iter().all(|key| self.places(key).iter().any(|place| place.exists()))
+    }
+
+    /// What the user should know of paths that several packages ship.
+    pub fn clashes(&self) -> impl Iterator<Item = String> {
+        self.clobbers.clashes.iter().map(|clash| {
+            let losers = clash.losers.join(", ");
+            format!(
+                "{} is shipped by {} and {losers}: the image has the former's, the others' lie in __clobbers__",
+                clash.path, clash.winner
+            )
+        })
+    }
+
+    /// Packs every package that the cache does not hold yet, and puts all packs on the shelf: the largest are begun first,
+    /// as they make the first layers, too. Decoders take packages from a queue and share the compressing threads.
+    pub fn pack_all(&self, jobs: NonZeroUsize, shelf: &Shelf) -> Result<(), BuildError> {
         let count = self.environment.packages.len();
         let mut order: Vec<usize> = (0..count).collect();
         // The lock does not know the size of wheels, which are the largest of all.
-        let size = |at: &usize| std::fs::metadata(&self.archives[*at]).map_or(0, |archive| archive.len());
+        let size = |at: &usize| std::fs::metadata(&self.archives[*at].path).map_or(0, |archive| archive.len());
         order.sort_by_cached_key(|at| std::cmp::Reverse(size(at)));
+        self.progress.phase(&format!("Packing {count} packages"));
+        self.progress.expect_packages(count);
         let queue = Mutex::new(VecDeque::from(order));
-        let results = Mutex::new(BTreeMap::new());
         let failure = Mutex::new(None);
         let lock = |queue: &Mutex<VecDeque<usize>>| queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         std::thread::scope(|scope| {
-            for _ in 0..(jobs.get() / COMPRESSORS_PER_DECODER).max(1) {
+            for _ in 0..(jobs.get() / COMPRESSORS_PER_DECODER).max(LEAST_DECODERS) {
                 scope.spawn(|| {
                     while let Some(at) = lock(&queue) {
                         match self.pack(at) {
-                            Ok(made) => {
-                                results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, made);
-                            }
+                            Ok(made) => shelf.put(at, made),
                             Err(error) => {
                                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
                                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -202,70 +207,80 @@ impl Shared<'_> {
                 });
             }
         });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()),
-        }
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn pack(&self, at: usize) -> Result<(Digest, PackFile), BuildError> {
-        let package = &self.environment.packages[at];
-        let key = self.key(at)?;
-        for targets in [Targets::Both, self.targets] {
-            if let Some(file) = cached(&place(self.store, &key, targets), self.progress)? {
-                self.progress.packed(&package.identity(), file.index.content_size(), true);
-                return Ok((key, file));
+    fn pack(&self, at: usize) -> Result<PackagePack, BuildError> {
+        let (package, key) = (&self.environment.packages[at], self.keys[at]);
+        let ReadIndex { package: indexed, verified } = &self.indexes[at];
+        let made = |file: PackFile, was_cached| {
+            self.progress.packed(&package.identity(), file.index.content_size(), was_cached);
+            let (name, archive_size) = (package.name().to_owned(), package.size().unwrap_or(0));
+            PackagePack { name, archive_size, key, file, post_link: indexed.has_post_link_script() }
+        };
+        for place in self.places(&key) {
+            if let Some(file) = cached(&place, self.progress)? {
+                return Ok(made(file, true));
             }
         }
         self.progress.packing(&package.identity());
-        let ReadIndex { package: indexed, verified } = &self.indexes[at];
         if !verified {
-            fetch::verify(&self.archives[at], package)?;
+            self.archives[at].verify(package)?;
         }
         let placement = Placement {
             prefix: self.prefix,
             python: self.python.as_ref(),
             subdir: self.environment.subdir,
-            moved: &self.plan.moved[at],
-            shared: &self.plan.shared[at],
+            moved: &self.clobbers.moved[at],
+            shared: &self.clobbers.shared[at],
         };
         let file = PackFile::create(&place(self.store, &key, self.targets), |out| {
             fill(out, self.compressors, self.targets, &package.identity(), |sink| {
-                Ok(indexed.stream(&self.archives[at], &placement, sink)?)
+                Ok(indexed.stream(&self.archives[at].path, &placement, sink)?)
             })
         })?;
-        self.progress.packed(&package.identity(), file.index.content_size(), false);
-        Ok((key, file))
+        Ok(made(file, false))
     }
 
-    /// Digests all that the bytes of a pack depend on.
-    fn key(&self, at: usize) -> Result<Digest, BuildError> {
-        let package = &self.environment.packages[at];
-        let python = self.python.as_ref().map(|python| format!("{python:?}")).unwrap_or_default();
-        let record = match package {
-            LockedPackage::Conda(package) => Digest::of(&canonical_json(&package.record)?).to_string(),
-            LockedPackage::Pypi(wheel) => {
-                // The URL gets into the image where the manifest names it.
-                let url = if wheel.direct { wheel.url.as_str() } else { "" };
-                format!("wheel {} {} {url} by {}", wheel.name, wheel.version, WHEEL_INSTALLER)
-            }
-        };
-        let mut text = format!(
-            "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
-            env!("CARGO_PKG_VERSION"),
-            self.prefix.as_str(),
-            self.environment.subdir,
-            package.sha256(),
-        )
-        .into_bytes();
-        for (from, to) in &self.plan.moved[at] {
-            text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
-        }
-        for path in &self.plan.shared[at] {
-            text.extend([path.as_bytes(), b"\n"].concat());
-        }
-        Ok(Digest::of(&text))
+    /// Where a pack may stand: that of both formats serves a build of one, too.
+    fn places(&self, key: &Digest) -> [PathBuf; 2] {
+        [Targets::Both, self.targets].map(|targets| place(self.store, key, targets))
     }
+}
+
+/// Digests all that the bytes of a pack depend on.
+fn key(
+    environment: &Environment,
+    prefix: &Prefix,
+    python: Option<&Python>,
+    clobbers: &ClobberPlan,
+    at: usize,
+) -> Result<Digest, BuildError> {
+    let package = &environment.packages[at];
+    let python = python.map(|python| format!("{python:?}")).unwrap_or_default();
+    let record = match package {
+        LockedPackage::Conda(package) => Digest::of(&canonical_json(&package.record)?).to_string(),
+        LockedPackage::Pypi(wheel) => {
+            // The URL gets into the image where the manifest names it.
+            let url = if wheel.direct { wheel.url.as_str() } else { "" };
+            format!("wheel {} {} {url} by {}", wheel.name, wheel.version, WHEEL_INSTALLER)
+        }
+    };
+    let mut text = format!(
+        "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
+        env!("CARGO_PKG_VERSION"),
+        prefix.as_str(),
+        environment.subdir,
+        package.sha256(),
+    )
+    .into_bytes();
+    for (from, to) in &clobbers.moved[at] {
+        text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
+    }
+    for path in &clobbers.shared[at] {
+        text.extend([path.as_bytes(), b"\n"].concat());
+    }
+    Ok(Digest::of(&text))
 }
 
 /// The places of a base's pack: the first is what a SIF's build leaves, which serves one that asks for names alone, too.
@@ -295,7 +310,10 @@ pub fn base(
     }
     let [_, place] = places;
     PackFile::create(&place, |out| {
-        fill(out, compressors, targets, "the base image", |sink| Ok(base.push_merged(sink)?))
+        fill(out, compressors, targets, "the base image", |sink| match targets {
+            Targets::NamesOnly => Ok(base.push_names(sink)?),
+            _ => Ok(base.push_merged(sink)?),
+        })
     })
 }
 

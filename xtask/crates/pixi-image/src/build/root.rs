@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::packs::{self, PackagePack, Packages};
+use super::packs::{self, PackagePack};
 use super::placing::Placed;
 use super::{BuildError, PreparedBase, Request, architecture};
 use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
@@ -28,9 +28,9 @@ pub struct Files {
 }
 
 /// Everything that both formats are written from.
-pub struct Root {
-    pub base: Option<PreparedBase>,
-    pub packages: Vec<PackagePack>,
+pub struct Root<'a> {
+    pub base: Option<PreparedBase<'a>>,
+    pub packages: Vec<&'a PackagePack>,
     /// Manifest, lock, entrypoint, application files.
     pub app: PackFile,
     /// `/.singularity.d` and what a SIF must have beside it.
@@ -44,22 +44,21 @@ pub struct Root {
     pub created: i64,
 }
 
-impl Root {
+impl<'a> Root<'a> {
     /// Works out activation and labels and packs what only this image has.
     #[allow(clippy::too_many_arguments)] // the ends of all earlier steps meet here, once
     pub fn compose(
         request: &Request,
         environment: &Environment,
         files: &Files,
-        base: Option<PreparedBase>,
-        packages: Packages,
+        base: Option<PreparedBase<'a>>,
+        packages: Vec<&'a PackagePack>,
         compressors: &Compressors,
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<Self, BuildError> {
         let (installed, prefix) = (&Prefix::of_packages(), &Prefix::of_environment(&environment.name));
         let base_tree = base_tree(base.as_ref(), [installed, prefix])?;
-        let packages = packages.packs;
         let workspace = workspace_name(&request.reference);
         let scripts = activation_scripts(&packages, installed, prefix);
         let activation = Activation::new(ActivationInput {
@@ -75,7 +74,7 @@ impl Root {
             shell: find_shell(&base_tree, &packages, installed, prefix),
         })?;
         warn_of_activation(&activation, progress);
-        let created = request.created.unwrap_or_else(|| newest_package(environment));
+        let created = created(request, environment);
         let labels = labels(request, environment, base.as_ref(), created);
 
         let entrypoint = activation.entrypoint();
@@ -90,7 +89,7 @@ impl Root {
         let app = packs::temporary(compressors, Targets::Both, "the application files", store, |sink| {
             Ok(app::push(&app_input, sink)?)
         })?;
-        let base_name = base.as_ref().map(|base| base.reference.as_str());
+        let base_name = base.as_ref().map(|base| base.reference);
         let metadata = Metadata { environment, activation: &activation, labels: &labels, base: base_name };
         let singularity = packs::temporary(compressors, Targets::SquashfsOnly, "/.singularity.d", store, |sink| {
             push_singularity(&metadata, &base_tree, mtime(created), sink)
@@ -159,7 +158,7 @@ const NOWHERE: fn(u64) -> u64 = |_| 0;
 
 /// The base's tree; refuses a base in which one of `places` would be written through something else than directories, or
 /// is taken: an environment of the base would be mixed with ours, or hidden by it.
-fn base_tree(base: Option<&PreparedBase>, places: [&Prefix; 2]) -> Result<Tree, BuildError> {
+fn base_tree(base: Option<&PreparedBase<'_>>, places: [&Prefix; 2]) -> Result<Tree, BuildError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if let Some(base) = base {
         insert(&mut tree, &base.pack, &NOWHERE, 0)?;
@@ -178,13 +177,13 @@ fn base_tree(base: Option<&PreparedBase>, places: [&Prefix; 2]) -> Result<Tree, 
     Ok(tree)
 }
 
-fn base_env(base: Option<&PreparedBase>) -> Vec<String> {
+fn base_env(base: Option<&PreparedBase<'_>>) -> Vec<String> {
     let config = base.and_then(|base| base.base.image.config.config().as_ref());
     config.and_then(|config| config.env().clone()).unwrap_or_default()
 }
 
 /// The base's bash, else the environment's own, else the base's sh: only bash reads every activation script.
-fn find_shell(base: &Tree, packages: &[PackagePack], installed: &Prefix, shown: &Prefix) -> Option<Shell> {
+fn find_shell(base: &Tree, packages: &[&PackagePack], installed: &Prefix, shown: &Prefix) -> Option<Shell> {
     let in_base = |path: &str| ImagePath::new(&path[1..]).ok().and_then(|path| base.resolve(&path)).is_some();
     let own = format!("{}/bin/bash", installed.relative());
     let in_environment =
@@ -221,7 +220,7 @@ const ACTIVATE: &str = "etc/conda/activate.d";
 
 /// The files that were kept while packing, of one directory of the environment.
 fn captured<'a>(
-    packages: &'a [PackagePack],
+    packages: &'a [&'a PackagePack],
     installed: &Prefix,
     directory: &str,
 ) -> impl Iterator<Item = &'a (ImagePath, Vec<u8>)> {
@@ -231,7 +230,7 @@ fn captured<'a>(
 }
 
 /// The environment's scripts, by the paths that `pixi shell-hook` names.
-fn activation_scripts(packages: &[PackagePack], installed: &Prefix, shown: &Prefix) -> Vec<Script> {
+fn activation_scripts(packages: &[&PackagePack], installed: &Prefix, shown: &Prefix) -> Vec<Script> {
     let directory = format!("{}/{ACTIVATE}", installed.relative());
     let contents: BTreeMap<_, _> =
         captured(packages, installed, ACTIVATE).map(|(path, content)| (path, content)).collect();
@@ -249,8 +248,8 @@ fn activation_scripts(packages: &[PackagePack], installed: &Prefix, shown: &Pref
 /// The files of the base and of all packages, and the link to these, merged where there is a script that may ask for them.
 fn files_for(
     scripts: &[Script],
-    base: Option<&PreparedBase>,
-    packages: &[PackagePack],
+    base: Option<&PreparedBase<'_>>,
+    packages: &[&PackagePack],
     shown: &Prefix,
 ) -> Result<Merged, TreeError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
@@ -300,11 +299,11 @@ fn workspace_name(reference: &str) -> &str {
     last.split([':', '@']).next().unwrap_or(last)
 }
 
-/// Images of the same lock carry the same time, whenever they are built.
-fn newest_package(environment: &Environment) -> i64 {
+/// The time of the image, in seconds since 1970: images of the same lock carry the same one, whenever they are built.
+pub fn created(request: &Request, environment: &Environment) -> i64 {
     let conda = environment.packages.iter().filter_map(LockedPackage::conda);
     let times = conda.filter_map(|package| package.record.package_record.timestamp.as_ref());
-    times.map(|time| time.timestamp()).max().unwrap_or(0)
+    request.created.unwrap_or_else(|| times.map(|time| time.timestamp()).max().unwrap_or(0))
 }
 
 fn mtime(created: i64) -> u32 {
@@ -315,7 +314,7 @@ fn mtime(created: i64) -> u32 {
 fn labels(
     request: &Request,
     environment: &Environment,
-    base: Option<&PreparedBase>,
+    base: Option<&PreparedBase<'_>>,
     created: i64,
 ) -> BTreeMap<String, String> {
     let base_labels = base
@@ -329,7 +328,7 @@ fn labels(
     set("title", format!("{} ({})", workspace_name(&request.reference), environment.name));
     set("created", crate::archive::rfc3339(created));
     if let Some(base) = base {
-        set("base.name", base.reference.clone());
+        set("base.name", base.reference.to_owned());
         set("base.digest", base.base.image.digest.to_string());
     }
     labels.extend(request.labels.clone());

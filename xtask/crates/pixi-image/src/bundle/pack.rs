@@ -12,7 +12,7 @@ use super::{
     architecture, check_path,
 };
 use crate::config::Config;
-use crate::fetch;
+use crate::fetch::{self, Archive};
 use crate::lock;
 use crate::model::Digest;
 use crate::progress::Progress;
@@ -109,9 +109,9 @@ fn add_packages(
         packages.extend(environment.packages.into_iter().map(|package| (package.sha256(), package)));
     }
     let packages: Vec<_> = packages.into_values().collect();
-    for archive in fetch::packages(&packages, contents.cache, &options, progress)? {
-        let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        origins.insert(format!("{PACKAGES}/{name}"), Origin::File(archive));
+    for Archive { path, .. } in fetch::packages(&packages, contents.cache, &options, progress)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        origins.insert(format!("{PACKAGES}/{name}"), Origin::File(path));
     }
     origins.insert(LOCK.to_owned(), Origin::File(path.to_owned()));
     Ok(names)

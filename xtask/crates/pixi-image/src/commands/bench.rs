@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use libdeflater::{CompressionLvl, Compressor};
 use pixi_image::config::Config;
+use pixi_image::fetch::{self, Archive};
 use pixi_image::layout::ImageSource;
+use pixi_image::lock;
 use pixi_image::pack::{LAYER_LEVEL, LEVEL};
 use pixi_image::progress::Silent;
 use pixi_image::squashfs::BLOCK_SIZE;
-use pixi_image::{fetch, lock};
 use sha2::{Digest, Sha256};
 
 use super::{cache, report};
@@ -91,8 +92,8 @@ impl Floor {
         let options = fetch::Options { offline: true, config: &config };
         let archives = fetch::packages(&environment.packages, self.cache.store()?.root(), &options, &Silent)?;
         let mut work = Work::new();
-        for archive in &archives {
-            work.package(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+        for Archive { path, .. } in &archives {
+            work.package(path).with_context(|| format!("cannot read {}", path.display()))?;
         }
         if let Some(base) = &self.base {
             work.base(base).with_context(|| format!("cannot read {}", base.display()))?;

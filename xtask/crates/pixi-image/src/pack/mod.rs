@@ -33,7 +33,7 @@ pub use file::{CopyError, PackError, PackFile};
 pub use writer::{PackWriter, Targets};
 
 /// Raised whenever the bytes of a pack, or those that it yields, change for the same input; part of every cache key.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// What a tar stream ends with: two blocks of zeros (POSIX ustar).
 pub const TAR_END: [u8; 1024] = [0; 1024];
@@ -51,6 +51,8 @@ pub struct PackIndex {
     pub tar_size: u64,
     /// The diff id of a layer that holds this pack alone; none when the pack is not for layers.
     pub diff_id: Option<Digest>,
+    /// Digest and size in bytes of the blob of a layer that holds this pack alone; none when the pack is not for layers.
+    pub blob: Option<(Digest, u64)>,
     /// Contents of the files that activation reads, by path.
     pub captured: Vec<(ImagePath, Vec<u8>)>,
 }

@@ -8,8 +8,9 @@ use sha2::Digest as _;
 use super::chunk::{Chunk, Use};
 use super::compress::{Compressors, Promise};
 use super::tar_header::{headers, padding};
-use super::{PackIndex, PackedContent, PackedEntry, PackedKind, TAR_END};
+use super::{PackIndex, PackedContent, PackedEntry, PackedKind, TAR_END, write_tar_end};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath};
+use crate::hashed::Hashed;
 use crate::model::Digest;
 use crate::squashfs::BLOCK_SIZE;
 
@@ -26,7 +27,7 @@ pub enum Targets {
     LayerOnly,
     /// The squashfs alone; also for what an OCI image has elsewhere (base layers) or not at all (/.singularity.d).
     SquashfsOnly,
-    /// Neither: the index tells which files there are, and contents are dropped.
+    /// Neither: the index tells which files there are. Contents need not come, and are dropped.
     NamesOnly,
 }
 
@@ -49,6 +50,8 @@ pub struct PackWriter<'a, W> {
     /// Chunks that are being compressed, in order, with the entry whose block each is.
     waiting: VecDeque<(Promise, Option<usize>)>,
     squashfs_position: u64,
+    /// The layer's blob as it will be, hashed and thrown away.
+    blob: Hashed<io::Sink>,
     tar: TarStream,
     fragment: Vec<u8>,
     fragments_begun: u32,
@@ -82,6 +85,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             index: PackIndex::default(),
             waiting: VecDeque::new(),
             squashfs_position: 0,
+            blob: Hashed::new(io::sink()),
             tar: TarStream { hasher: sha2::Sha256::new(), pending: Vec::new(), size: 0 },
             fragment: Vec::new(),
             fragments_begun: 0,
@@ -102,6 +106,8 @@ impl<'a, W: Write> PackWriter<'a, W> {
             self.index.tar_size = self.tar.size;
             self.tar.hasher.update(TAR_END);
             self.index.diff_id = Some(Digest(self.tar.hasher.finalize().into()));
+            write_tar_end(&mut self.blob)?;
+            self.index.blob = Some(self.blob.finish());
         }
         Ok((self.index, self.out))
     }
@@ -158,6 +164,9 @@ impl<'a, W: Write> PackWriter<'a, W> {
         let Some((promise, entry)) = self.waiting.pop_front() else { return Ok(()) };
         let (chunk, stored) = promise.wait().ok_or_else(|| io::Error::other("a compressing thread has died"))?;
         self.out.write_all(&stored)?;
+        if chunk.in_layer() {
+            chunk.write_gzip(&stored, &mut self.blob)?;
+        }
         match entry.and_then(|entry| content_of(&mut self.index.entries, entry)) {
             Some(content) => place_block(content, &chunk, self.squashfs_position),
             None if chunk.used == Use::Squashfs => {
@@ -188,7 +197,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
     /// Ends the file whose content has arrived, or fails if some of it is missing.
     fn end_of_file(&mut self) -> io::Result<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
-        if current.left > 0 {
+        if current.left > 0 && self.targets != Targets::NamesOnly {
             let path = self.index.entries[current.entry].path.lossy().into_owned();
             let message = format!("{path}: {} bytes of its content are missing", current.left);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));

@@ -14,7 +14,7 @@ use sha2::Digest as _;
 use crate::entry::{BadPath, Entry, EntryKind, EntrySink, ImagePath, Mode, WHITEOUT};
 use crate::layout::{Image, ImageSource, LayoutError};
 use crate::model::Digest;
-use crate::tree::{FileData, NodeId, NodeKind, Tree, TreeError};
+use crate::tree::{FileData, Node, NodeId, NodeKind, Tree, TreeError};
 
 /// The name of an opaque whiteout.
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -105,22 +105,31 @@ impl Base {
     /// Pushes the merged file system: contents in the order of the layers, then directories, links and other names.
     pub fn push_merged(&self, sink: &mut dyn EntrySink) -> Result<(), BaseError> {
         let merged = self.merge()?;
-        let mut names: HashMap<NodeId, ImagePath> = HashMap::new();
-        for (path, id, _) in merged.tree.walk() {
-            names.entry(id).or_insert(path);
-        }
+        let names = first_names(&merged.tree);
         for number in 0..self.image.manifest.layers().len() as u32 {
-            self.each_entry(number, |at, _, content| {
+            // The blob is compared with its digest again, so these are the bytes that were merged.
+            self.each_entry(number, &mut self.layer(number)?, |at, _, content| {
                 let Some(id) = merged.owners.get(&(number, at)) else { return Ok(()) };
                 let Some(path) = names.get(id) else { return Ok(()) };
-                let node = merged.tree.node(*id);
-                let size = content.size();
-                let kind = EntryKind::File { size };
-                sink.entry(&Entry { path: path.clone(), kind, mode: node.mode, mtime: node.mtime })?;
+                sink.entry(&file_entry(path.clone(), merged.tree.node(*id), content.size()))?;
                 copy(content, sink)
             })?;
         }
         push_links(&merged.tree, &names, sink).map_err(BaseError::Sink)
+    }
+
+    /// Like [`Base::push_merged`], but pushes no content: it decodes each layer once instead of twice.
+    pub fn push_names(&self, sink: &mut dyn EntrySink) -> Result<(), BaseError> {
+        let Merged { tree, .. } = self.merge()?;
+        let names = first_names(&tree);
+        for (path, id, node) in tree.walk() {
+            if let NodeKind::File(FileData { size, .. }) = &node.kind
+                && names.get(&id) == Some(&path)
+            {
+                sink.entry(&file_entry(path, node, *size)).map_err(BaseError::Sink)?;
+            }
+        }
+        push_links(&tree, &names, sink).map_err(BaseError::Sink)
     }
 
     /// Stacks the layers without reading contents.
@@ -129,20 +138,25 @@ impl Base {
         let mut numbers = Vec::new();
         for number in 0..self.image.manifest.layers().len() as u32 {
             let mut entries = Vec::new();
-            self.each_entry(number, |at, entry, _| {
+            let mut content = Hashing { inner: self.layer(number)?, hasher: sha2::Sha256::new() };
+            self.each_entry(number, &mut content, |at, entry, _| {
                 entries.push((at, entry.clone()));
                 Ok(())
             })?;
+            // What is merged is kept under its diff ids: one that lies would stand in for the image that it names.
+            let (found, named) = (Digest(content.hasher.finalize().into()).to_string(), self.diff_id(number));
+            if found != named {
+                let reason = format!("its content is {found}, but the image's configuration says {named}");
+                return Err(self.bad_layer(number, reason));
+            }
             // Whiteouts hide what is below their layer, wherever in it they stand.
             entries.iter().for_each(|(_, entry)| whiteout(&mut tree, &entry.path));
             for (at, entry) in entries.iter().filter(|(_, entry)| !entry.path.file_name().starts_with(WHITEOUT)) {
                 if let EntryKind::File { .. } = entry.kind {
                     numbers.push((number, *at));
                 }
-                apply(&mut tree, entry, numbers.len() as u64).map_err(|error| {
-                    let layer = self.image.manifest.layers()[number as usize].digest().to_string();
-                    BaseError::Layer { layer, reason: error.to_string() }
-                })?;
+                let applied = apply(&mut tree, entry, numbers.len() as u64);
+                applied.map_err(|error| self.bad_layer(number, error.to_string()))?;
             }
         }
         let mut owners = HashMap::new();
@@ -154,15 +168,15 @@ impl Base {
         Ok(Merged { tree, owners })
     }
 
-    /// Calls `visit` with every entry of a layer: its number and meaning, and the reader of its content.
-    fn each_entry(
+    /// Calls `visit` with every entry of a layer whose uncompressed bytes are `content`: its number and meaning, and the
+    /// reader of what it holds.
+    fn each_entry<R: Read>(
         &self,
         number: u32,
-        mut visit: impl FnMut(u32, &Entry, &mut tar::Entry<'_, Content>) -> io::Result<()>,
+        content: &mut R,
+        mut visit: impl FnMut(u32, &Entry, &mut tar::Entry<'_, &mut R>) -> io::Result<()>,
     ) -> Result<(), BaseError> {
-        let descriptor = &self.image.manifest.layers()[number as usize];
-        let bad = |reason: String| BaseError::Layer { layer: descriptor.digest().to_string(), reason };
-        let content = Hashing { inner: self.source.layer(descriptor)?, hasher: sha2::Sha256::new() };
+        let bad = |reason: String| self.bad_layer(number, reason);
         let mut archive = tar::Archive::new(content);
         for (at, raw) in archive.entries().map_err(|error| bad(error.to_string()))?.enumerate() {
             let mut raw = raw.map_err(|error| bad(error.to_string()))?;
@@ -173,14 +187,17 @@ impl Base {
             visit(at as u32, &entry, &mut raw).map_err(|error| bad(error.to_string()))?;
         }
         // The digest is checked where the blob ends, behind the last entry.
-        let mut content = archive.into_inner();
-        io::copy(&mut content, &mut io::sink()).map_err(|error| bad(error.to_string()))?;
-        // What is merged is kept under its diff ids: one that lies would stand in for the image that it names.
-        let (found, named) = (Digest(content.hasher.finalize().into()).to_string(), self.diff_id(number));
-        if found != named {
-            return Err(bad(format!("its content is {found}, but the image's configuration says {named}")));
-        }
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| bad(error.to_string()))?;
         Ok(())
+    }
+
+    /// The uncompressed bytes of a layer.
+    fn layer(&self, number: u32) -> Result<Box<dyn Read>, BaseError> {
+        Ok(self.source.layer(&self.image.manifest.layers()[number as usize])?)
+    }
+
+    fn bad_layer(&self, number: u32, reason: String) -> BaseError {
+        BaseError::Layer { layer: self.image.manifest.layers()[number as usize].digest().to_string(), reason }
     }
 
     fn diff_id(&self, layer: u32) -> &str {
@@ -188,9 +205,6 @@ impl Base {
         self.image.config.rootfs().diff_ids().get(layer as usize).map_or("", String::as_str)
     }
 }
-
-/// The uncompressed bytes of a layer.
-type Content = Hashing<Box<dyn Read>>;
 
 /// Passes bytes on and hashes them.
 struct Hashing<R> {
@@ -270,6 +284,19 @@ fn apply(tree: &mut Tree, entry: &Entry, ordinal: u64) -> Result<(), TreeError> 
         EntryKind::Symlink { target } => tree.insert_symlink(&entry.path, target.clone(), entry.mtime),
         EntryKind::Hardlink { target } => tree.insert_hardlink(&entry.path, target),
     }
+}
+
+/// The first of each node's names.
+fn first_names(tree: &Tree) -> HashMap<NodeId, ImagePath> {
+    let mut names = HashMap::new();
+    for (path, id, _) in tree.walk() {
+        names.entry(id).or_insert(path);
+    }
+    names
+}
+
+fn file_entry(path: ImagePath, node: &Node, size: u64) -> Entry {
+    Entry { path, kind: EntryKind::File { size }, mode: node.mode, mtime: node.mtime }
 }
 
 fn push_links(tree: &Tree, names: &HashMap<NodeId, ImagePath>, sink: &mut dyn EntrySink) -> io::Result<()> {
@@ -365,7 +392,13 @@ mod tests {
         config.set_architecture(Arch::Amd64).set_os(Os::Linux);
         archive.finish(config, &described, "base:test").unwrap();
         let mut seen = Seen::default();
-        Base::open(&place, "amd64")?.push_merged(&mut seen)?;
+        let base = Base::open(&place, "amd64")?;
+        base.push_merged(&mut seen)?;
+        let mut named = Seen::default();
+        base.push_names(&mut named)?;
+        let without_content = |what: &String| if what.starts_with('=') { "=".to_owned() } else { what.clone() };
+        let names = seen.0.iter().map(|(path, what)| (path.clone(), without_content(what)));
+        assert_eq!(named.0, names.collect());
         Ok(seen.0)
     }
 
