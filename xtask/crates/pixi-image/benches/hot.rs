@@ -13,7 +13,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use packages::{Format, Member, Package};
 use pixi_image::entry::{Entry, EntrySink, ImagePath, Mode};
 use pixi_image::model::Prefix;
-use pixi_image::pack::{Compressors, PackWriter, Targets, Use};
+use pixi_image::pack::{Compressors, LEVEL, PackWriter, Targets, Use};
 use pixi_image::source::conda::{read_index, stream};
 use pixi_image::source::placement::Placement;
 use pixi_image::source::prefix::{replace_binary, replace_text};
@@ -146,7 +146,7 @@ fn deflate_block(bencher: Bencher, percent_of_zeros: usize) {
     bencher
         .counter(BytesCount::new(BLOCK_SIZE))
         .with_inputs(|| block.clone())
-        .bench_local_values(|block| compressors.submit(block, Use::Both).wait().unwrap());
+        .bench_local_values(|block| compressors.submit(block, Use::Both, LEVEL).wait().unwrap());
 }
 
 /// The tables around the data of so many files: inodes, directories, fragments, export and ids.

@@ -15,7 +15,7 @@ use crate::entry::{EntrySink, ImagePath};
 use crate::fetch::Archive;
 use crate::model::{Digest, Environment, LockedPackage, Prefix, WHEEL_INSTALLER};
 use crate::pack::{
-    Compressors, FORMAT_VERSION, LAYER_LEVEL, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets,
+    Compressors, FORMAT_VERSION, HARD_LEVEL, LAYER_LEVEL, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets,
 };
 use crate::progress::Progress;
 use crate::source::base::Base;
@@ -267,7 +267,7 @@ fn key(
         }
     };
     let mut text = format!(
-        "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
+        "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL} {HARD_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
         env!("CARGO_PKG_VERSION"),
         prefix.as_str(),
         environment.subdir,
@@ -285,7 +285,8 @@ fn key(
 
 /// The places of a base's pack: the first is what a SIF's build leaves, which serves one that asks for names alone, too.
 fn places_of_base(base: &Base, targets: Targets, store: &Store) -> [PathBuf; 2] {
-    let key = Digest::of(format!("base {FORMAT_VERSION}\nlevel {LEVEL}\n{}", base.content_digest()).as_bytes());
+    let key =
+        Digest::of(format!("base {FORMAT_VERSION}\nlevels {LEVEL} {HARD_LEVEL}\n{}", base.content_digest()).as_bytes());
     [Targets::SquashfsOnly, targets].map(|targets| place(store, &key, targets))
 }
 

@@ -1,5 +1,6 @@
 //! `pixi-image bench`: what `cargo xtask bench` measures builds against.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use pixi_image::config::Config;
 use pixi_image::fetch::{self, Archive};
 use pixi_image::layout::ImageSource;
 use pixi_image::lock;
-use pixi_image::pack::{LAYER_LEVEL, LEVEL};
+use pixi_image::pack::{HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, level_of_block};
 use pixi_image::progress::Silent;
 use pixi_image::squashfs::BLOCK_SIZE;
 use sha2::{Digest, Sha256};
@@ -104,8 +105,8 @@ impl Floor {
 
 /// The codecs, and how much passed through them.
 struct Work {
-    compressor: Compressor,
-    layer_compressor: Compressor,
+    /// By level.
+    compressors: BTreeMap<i32, Compressor>,
     out: Vec<u8>,
     small: Vec<u8>,
     blobs: Sha256,
@@ -115,17 +116,9 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        let [compressor, layer_compressor] =
-            [LEVEL, LAYER_LEVEL].map(|level| Compressor::new(CompressionLvl::new(level).unwrap_or_default()));
-        Self {
-            compressor,
-            layer_compressor,
-            out: Vec::new(),
-            small: Vec::new(),
-            blobs: Sha256::new(),
-            raw: 0,
-            deflated: 0,
-        }
+        let compressor = |level| (level, Compressor::new(CompressionLvl::new(level).unwrap_or_default()));
+        let compressors = [LEVEL, LAYER_LEVEL, HARD_LEVEL].map(compressor).into();
+        Self { compressors, out: Vec::new(), small: Vec::new(), blobs: Sha256::new(), raw: 0, deflated: 0 }
     }
 
     fn package(&mut self, archive: &Path) -> anyhow::Result<()> {
@@ -167,14 +160,17 @@ impl Work {
     /// One file; small ones are deflated once more for a layer that holds them.
     fn file(&mut self, content: &mut impl Read, in_layer: bool) -> anyhow::Result<()> {
         let mut block = vec![0; BLOCK_SIZE];
-        let mut is_large = false;
+        let (mut is_large, mut blocks) = (false, Vec::new());
         loop {
             let length = fill(content, &mut block)?;
             self.raw += length as u64;
             is_large |= length == BLOCK_SIZE;
             match (length, is_large) {
                 (0, _) => return Ok(()),
-                (_, true) => self.deflate(&block[..length])?,
+                (_, true) => {
+                    let earlier = blocks.len().checked_sub(LOOK_BACK).map(|at| blocks[at]);
+                    blocks.push(self.deflate(&block[..length], level_of_block(earlier))?);
+                }
                 (_, false) => {
                     if self.small.len() + length > BLOCK_SIZE {
                         self.flush_small(in_layer)?;
@@ -190,25 +186,24 @@ impl Work {
 
     fn flush_small(&mut self, in_layer: bool) -> anyhow::Result<()> {
         let small = std::mem::take(&mut self.small);
-        self.deflate(&small)?;
-        if in_layer && !small.is_empty() {
-            self.out.resize(self.layer_compressor.deflate_compress_bound(small.len()), 0);
-            self.layer_compressor.deflate_compress(&small, &mut self.out)?;
+        self.deflate(&small, LEVEL)?;
+        if in_layer {
+            self.deflate(&small, LAYER_LEVEL)?;
         }
         self.small = small;
         self.small.clear();
         Ok(())
     }
 
-    fn deflate(&mut self, raw: &[u8]) -> anyhow::Result<()> {
-        if raw.is_empty() {
-            return Ok(());
-        }
-        self.out.resize(self.compressor.deflate_compress_bound(raw.len()), 0);
-        let length = self.compressor.deflate_compress(raw, &mut self.out)?;
+    /// The size of what `raw` became.
+    fn deflate(&mut self, raw: &[u8], level: i32) -> anyhow::Result<u32> {
+        let compressor = self.compressors.get_mut(&level).filter(|_| !raw.is_empty());
+        let Some(compressor) = compressor else { return Ok(0) };
+        self.out.resize(compressor.deflate_compress_bound(raw.len()), 0);
+        let length = compressor.deflate_compress(raw, &mut self.out)?;
         self.blobs.update(&self.out[..length]);
         self.deflated += length as u64;
-        Ok(())
+        Ok(length as u32)
     }
 }
 

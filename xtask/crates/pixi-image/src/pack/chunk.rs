@@ -121,7 +121,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::pack::compress::compress;
+    use crate::pack::compress::{LEVEL, compress};
 
     #[test]
     fn a_chunk_reads_back_from_both_frames() {
@@ -132,7 +132,7 @@ mod tests {
             })
             .collect();
         for (raw, encoding) in [(vec![b'a'; 131_072], Encoding::Deflate), (noise, Encoding::Stored)] {
-            let (chunk, stored) = compress(raw.clone(), Use::Both);
+            let (chunk, stored) = compress(raw.clone(), Use::Both, LEVEL);
             assert_eq!(chunk.encoding, encoding);
             let (mut gzip, mut block, mut back) = (Vec::new(), Vec::new(), Vec::new());
             chunk.write_gzip(&stored, &mut gzip).unwrap();

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::chunk::{Chunk, Encoding, Use};
+use crate::squashfs::{BLOCK_SIZE, STORED_RAW};
 
 /// libdeflate's level for all that a squashfs holds, shared blocks of layers included. A SIF is within 1 % of Apptainer's,
 /// which takes zlib's 9, and a build takes 10 % less time than with 6, which would be 0.6 % smaller.
@@ -17,12 +18,18 @@ pub const LEVEL: i32 = 5;
 /// The level for what layers alone hold, tar headers and small files: with it an image is as large as what `docker push`
 /// sends.
 pub const LAYER_LEVEL: i32 = 3;
+/// The level for what hardly becomes smaller, above all code for GPUs, most of the bytes of an environment with CUDA: it
+/// takes 0.6 of [`LEVEL`]'s time there and makes them less than 1 % larger.
+pub const HARD_LEVEL: i32 = 1;
+/// The level of a block is told by an earlier one of its file, so many blocks before: those in between are on their way.
+pub const LOOK_BACK: usize = 64;
+/// Stored bytes of a block that hardly became smaller, of [`BLOCK_SIZE`].
+const HARD: u32 = (BLOCK_SIZE / 10 * 7) as u32;
 
-fn level(used: Use) -> i32 {
-    match used {
-        Use::Layer => LAYER_LEVEL,
-        Use::Both | Use::Squashfs => LEVEL,
-    }
+/// The level for a block of a large file; `earlier` is the size of the block [`LOOK_BACK`] before it, as inodes write it.
+pub fn level_of_block(earlier: Option<u32>) -> i32 {
+    let is_hard = earlier.is_some_and(|size| size & !STORED_RAW > HARD);
+    if is_hard { HARD_LEVEL } else { LEVEL }
 }
 
 /// Chunks that wait beside one for each thread, so that none waits for chunks.
@@ -31,6 +38,7 @@ const SPARE: usize = 2;
 struct Job {
     raw: Vec<u8>,
     used: Use,
+    level: i32,
     reply: SyncSender<(Chunk, Vec<u8>)>,
 }
 
@@ -61,9 +69,9 @@ impl Compressors {
                 std::thread::spawn(move || {
                     loop {
                         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        let Ok(Job { raw, used, reply }) = job else { return };
+                        let Ok(Job { raw, used, level, reply }) = job else { return };
                         // The receiver is gone when its build has failed: nobody waits for the result.
-                        let _ = reply.send(compress(raw, used));
+                        let _ = reply.send(compress(raw, used, level));
                     }
                 })
             })
@@ -76,12 +84,12 @@ impl Compressors {
         2 * self.threads.len() + SPARE
     }
 
-    /// Hands over `raw`; waits while the queue is full.
-    pub fn submit(&self, raw: Vec<u8>, used: Use) -> Promise {
+    /// Hands over `raw`, to be deflated with libdeflate's `level`; waits while the queue is full.
+    pub fn submit(&self, raw: Vec<u8>, used: Use, level: i32) -> Promise {
         let (reply, promise) = sync_channel(1);
         if let Some(queue) = &self.queue {
             // Sending fails only if every thread has died; the promise then says so.
-            let _ = queue.send(Job { raw, used, reply });
+            let _ = queue.send(Job { raw, used, level, reply });
         }
         Promise(promise)
     }
@@ -120,12 +128,12 @@ impl Workbench {
 }
 
 /// Compresses one chunk; bytes that do not become smaller are stored.
-pub(super) fn compress(raw: Vec<u8>, used: Use) -> (Chunk, Vec<u8>) {
+pub(super) fn compress(raw: Vec<u8>, used: Use, level: i32) -> (Chunk, Vec<u8>) {
     thread_local! {
         static WORKBENCH: RefCell<Workbench> = RefCell::default();
     }
     let deflated = WORKBENCH.with_borrow_mut(|workbench| {
-        let deflated = workbench.deflate(&raw, level(used))?;
+        let deflated = workbench.deflate(&raw, level)?;
         // A squashfs block must not be longer than its content; 6 is the zlib frame.
         (deflated.len() + 6 < raw.len() || used == Use::Layer).then(|| deflated.to_vec())
     });

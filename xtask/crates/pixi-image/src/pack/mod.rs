@@ -28,7 +28,7 @@ use crate::entry::{ImagePath, Mode};
 use crate::model::Digest;
 
 pub use chunk::{Chunk, Encoding, Use};
-pub use compress::{Compressors, LAYER_LEVEL, LEVEL};
+pub use compress::{Compressors, HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, level_of_block};
 pub use file::{CopyError, PackError, PackFile};
 pub use writer::{PackWriter, Targets};
 
@@ -59,7 +59,7 @@ pub struct PackIndex {
 
 /// Writes the gzip member that ends the tar stream of a layer.
 pub fn write_tar_end(out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    let (chunk, stored) = compress::compress(TAR_END.to_vec(), Use::Layer);
+    let (chunk, stored) = compress::compress(TAR_END.to_vec(), Use::Layer, LAYER_LEVEL);
     chunk.write_gzip(&stored, out)
 }
 

@@ -212,3 +212,38 @@ fn only_the_same_bytes_are_taken_for_the_same() {
     assert!(!one.holds_the_same(&of_one[..3], &two, &of_two[..3]).unwrap());
     assert!(!one.holds_the_same(&of_one[3..], &two, &of_two[..2]).unwrap(), "one of them is longer");
 }
+
+/// Bytes that deflate makes a little smaller: of every eight, seven are noise.
+fn hard_content(size: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    noise.take(size).enumerate().map(|(at, byte)| if at % 8 == 0 { 0 } else { byte }).collect()
+}
+
+#[test]
+fn what_hardly_becomes_smaller_gets_the_same_levels_whatever_the_threads() {
+    let hard = hard_content((LOOK_BACK + 20) * BLOCK_SIZE);
+    let easy: Vec<u8> = hard.iter().map(|byte| byte % 16).collect();
+    let make = |threads, targets, content: &[u8]| {
+        pack(threads, targets, |sink| push_file(sink, path("file"), Mode::FILE, 0, content).unwrap())
+    };
+    let blocks = |pack: &PackFile| match &pack.index.entries[0].kind {
+        PackedKind::File(content) => content.blocks.clone(),
+        other => panic!("{other:?}"),
+    };
+    let alone = |content: &[u8], level: i32| {
+        let chunks = content.chunks(BLOCK_SIZE);
+        chunks.map(|raw| compress::compress(raw.to_vec(), Use::Both, level).0.squashfs_block()).collect::<Vec<_>>()
+    };
+    assert_ne!(alone(&hard, LEVEL)[LOOK_BACK..], alone(&hard, HARD_LEVEL)[LOOK_BACK..], "levels can be told apart");
+    let expected = [&alone(&hard, LEVEL)[..LOOK_BACK], &alone(&hard, HARD_LEVEL)[LOOK_BACK..]].concat();
+    for (threads, targets) in
+        [(1, Targets::Both), (40, Targets::Both), (3, Targets::LayerOnly), (2, Targets::SquashfsOnly)]
+    {
+        assert_eq!(blocks(&make(threads, targets, &hard)), expected, "{threads} threads, {targets:?}");
+    }
+    assert_eq!(blocks(&make(2, Targets::Both, &easy)), alone(&easy, LEVEL));
+}

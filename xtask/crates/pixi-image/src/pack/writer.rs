@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use sha2::Digest as _;
 
 use super::chunk::{Chunk, Use};
-use super::compress::{Compressors, Promise};
+use super::compress::{Compressors, LAYER_LEVEL, LEVEL, LOOK_BACK, Promise, level_of_block};
 use super::tar_header::{headers, padding};
 use super::{PackIndex, PackedContent, PackedEntry, PackedKind, TAR_END, write_tar_end};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath};
@@ -139,7 +139,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.tar.pending);
-        self.submit(bytes, Use::Layer, None)
+        self.submit(bytes, Use::Layer, LAYER_LEVEL, None)
     }
 
     fn flush_fragment(&mut self) -> io::Result<()> {
@@ -148,14 +148,14 @@ impl<'a, W: Write> PackWriter<'a, W> {
         }
         let bytes = std::mem::take(&mut self.fragment);
         self.fragments_begun += 1;
-        self.submit(bytes, Use::Squashfs, None)
+        self.submit(bytes, Use::Squashfs, LEVEL, None)
     }
 
-    fn submit(&mut self, bytes: Vec<u8>, used: Use, entry: Option<usize>) -> io::Result<()> {
+    fn submit(&mut self, bytes: Vec<u8>, used: Use, level: i32, entry: Option<usize>) -> io::Result<()> {
         while self.waiting.len() >= self.compressors.window() {
             self.settle_one()?;
         }
-        self.waiting.push_back((self.compressors.submit(bytes, used), entry));
+        self.waiting.push_back((self.compressors.submit(bytes, used, level), entry));
         Ok(())
     }
 
@@ -240,14 +240,28 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return self.tar(&block, false);
         }
         self.tar(&block, true)?;
-        match self.targets {
-            Targets::Both | Targets::LayerOnly => {
-                // What the tar stream holds so far must come before this member.
-                self.flush_tar()?;
-                self.submit(block, Use::Both, Some(entry))
+        let used = match self.targets {
+            Targets::Both | Targets::LayerOnly => Use::Both,
+            Targets::SquashfsOnly => Use::Squashfs,
+            Targets::NamesOnly => return Ok(()),
+        };
+        // What the tar stream holds so far must come before this member.
+        self.flush_tar()?;
+        let level = self.level_of_next_block(entry)?;
+        self.submit(block, used, level, Some(entry))
+    }
+
+    /// Waits for the block that tells the level of the next one.
+    fn level_of_next_block(&mut self, entry: usize) -> io::Result<i32> {
+        let on_their_way = self.waiting.iter().filter(|(_, of)| *of == Some(entry)).count();
+        let settled = content_of(&mut self.index.entries, entry).map_or(0, |content| content.blocks.len());
+        let Some(at) = (settled + on_their_way).checked_sub(LOOK_BACK) else { return Ok(level_of_block(None)) };
+        loop {
+            let blocks = content_of(&mut self.index.entries, entry).map(|content| content.blocks.as_slice());
+            match blocks.and_then(|blocks| blocks.get(at)) {
+                None if !self.waiting.is_empty() => self.settle_one()?,
+                earlier => return Ok(level_of_block(earlier.copied())),
             }
-            Targets::SquashfsOnly => self.submit(block, Use::Squashfs, Some(entry)),
-            Targets::NamesOnly => Ok(()),
         }
     }
 
