@@ -285,8 +285,8 @@ fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
     }
 }
 
-/// Both formats are written side by side: each is bound by hashing its own bytes. Only when both are whole can either
-/// appear, so that a failure leaves no pair of different builds.
+/// The archive is ended beside the SIF. Only when both are whole can either appear, so that a failure leaves no pair of
+/// different builds.
 fn write_both(
     request: &Request,
     root: &root::Root<'_>,

@@ -12,7 +12,7 @@ use pixi_image::config::Config;
 use pixi_image::fetch::{self, Archive};
 use pixi_image::layout::ImageSource;
 use pixi_image::lock;
-use pixi_image::pack::{HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, level_of_block};
+use pixi_image::pack::{HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, SMALL, level_of_block};
 use pixi_image::progress::Silent;
 use pixi_image::squashfs::BLOCK_SIZE;
 use sha2::{Digest, Sha256};
@@ -37,9 +37,10 @@ enum What {
 
 /// Do what no build of both formats can leave out, in one thread, and write nothing.
 ///
-/// Each archive is read from the cache, hashed and decoded; the tar stream is hashed; files of a block and more are
-/// deflated once, smaller ones twice, as the two formats lay them out differently; what is deflated is hashed, as a layer's
-/// digest needs it. The base's layers are hashed and decoded, and their files deflated once, for the SIF. Prints `floor`, the number of packages, and the bytes of their files, before and after.
+/// Each archive is read from the cache, hashed and decoded; the tar stream is hashed; files of 24 KiB and more are deflated
+/// once, smaller ones twice, as the two formats lay them out differently; what is deflated is hashed, as the images' digests
+/// need it. The base's layers are hashed and decoded, and their files deflated once, for the SIF. Prints `floor`, the number
+/// of packages, the bytes of their files, and the bytes that were deflated.
 #[derive(clap::Args)]
 struct Floor {
     /// The lock
@@ -164,7 +165,7 @@ impl Work {
         loop {
             let length = fill(content, &mut block)?;
             self.raw += length as u64;
-            is_large |= length == BLOCK_SIZE;
+            is_large |= length >= SMALL;
             match (length, is_large) {
                 (0, _) => return Ok(()),
                 (_, true) => {

@@ -30,10 +30,10 @@ use crate::model::Digest;
 pub use chunk::{Chunk, Encoding, Use};
 pub use compress::{Compressors, HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, level_of_block};
 pub use file::{CopyError, PackError, PackFile};
-pub use writer::{PackWriter, Targets};
+pub use writer::{PackWriter, SMALL, Targets};
 
 /// Raised whenever the bytes of a pack, or those that it yields, change for the same input; part of every cache key.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// What a tar stream ends with: two blocks of zeros (POSIX ustar).
 pub const TAR_END: [u8; 1024] = [0; 1024];

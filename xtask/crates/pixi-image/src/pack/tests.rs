@@ -137,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn contents_survive_both_formats_whatever_their_size_and_the_number_of_threads(
-        files in proptest::collection::vec((0u8..4, prop_oneof![0usize..3000, 130_000usize..132_500, 262_000usize..400_000]), 1..12),
+        files in proptest::collection::vec((0u8..4, prop_oneof![0usize..3000, SMALL - 2..SMALL + 2000, 130_000usize..132_500, 262_000usize..400_000]), 1..12),
         threads in 1usize..4,
     ) {
         let make = |threads, targets| pack(threads, targets, |sink| {

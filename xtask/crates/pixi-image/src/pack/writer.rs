@@ -17,6 +17,9 @@ use crate::squashfs::BLOCK_SIZE;
 /// How many bytes of tar headers and small files one gzip member holds. Larger members compress a little better; the
 /// compressors' memory grows with them.
 const LAYER_CHUNK: usize = 256 * 1024;
+/// Files of less bytes are gathered in fragment blocks, and deflated once more for the layer. Larger ones are blocks of their
+/// own, deflated once for both, and whoever reads one decodes nothing else: with 16 KiB a SIF would be 0.4 % larger.
+pub const SMALL: usize = 24 * 1024;
 
 /// Which formats a pack is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +205,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             let message = format!("{path}: {} bytes of its content are missing", current.left);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        if current.size < BLOCK_SIZE as u64 {
+        if current.size < SMALL as u64 {
             self.small_file(current.entry, &current.block)?;
         } else if !current.block.is_empty() {
             self.block(current.entry, current.block)?;
