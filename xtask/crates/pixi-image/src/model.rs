@@ -272,17 +272,23 @@ impl Environment {
 pub struct Prefix(String);
 
 impl Prefix {
-    /// What the link at [`Self::of_environment`] holds.
+    /// What the link at [`Self::of_environment`] holds, in an OCI image.
     pub const LINK: &str = "../environment";
 
-    /// Where packages are installed in every image. It names no environment: a package's layer and pack, in which each
-    /// header and each patched file names this place, are the same bytes for all environments of a lock.
+    /// What the link at [`Self::of_packages`] holds, in a SIF.
+    pub fn link_in_sif(name: &str) -> String {
+        format!("envs/{name}")
+    }
+
+    /// The place that packages name: a package's layer and pack, in which each header and each patched file names it, are
+    /// the same bytes for all environments of a lock. In an OCI image they are there, in a SIF a link leads to them.
     pub fn of_packages() -> Self {
         Self("/app/.pixi/environment".to_owned())
     }
 
-    /// Where an image shows its environment, as the lesson's recipe does: `/app/.pixi/envs/<environment>`. In our images it
-    /// is a link to [`Self::of_packages`]; variables name this place, and so does whoever looks for a file.
+    /// Where an image shows its environment, as the lesson's recipe does: `/app/.pixi/envs/<environment>`. Variables name
+    /// this place, and so does whoever looks for a file. In a SIF the packages are here: most programs that mount one ask
+    /// it for the link anew with every path. In an OCI image it is a link to [`Self::of_packages`].
     pub fn of_environment(name: &str) -> Self {
         Self(format!("/app/.pixi/envs/{name}"))
     }

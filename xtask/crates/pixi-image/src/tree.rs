@@ -197,6 +197,16 @@ impl Tree {
         self.link(parent, path, id)
     }
 
+    /// Moves what stands at `from`, and all below it, to `to`, in the place of whatever is there; says whether there was
+    /// anything.
+    pub fn rename(&mut self, from: &ImagePath, to: &ImagePath) -> Result<bool, TreeError> {
+        let Some((id, _)) = self.get(from) else { return Ok(false) };
+        self.remove(from);
+        let parent = self.make_parents(to)?;
+        self.link(parent, to, id)?;
+        Ok(true)
+    }
+
     /// Takes away what stands at `path` and all below it (a whiteout); says whether there was anything.
     ///
     /// A whiteout means the layers below its own (OCI image-spec, layer.md, "Whiteouts"): apply those of a layer before

@@ -355,7 +355,16 @@ fn is_of_apptainer(path: &[u8]) -> bool {
 /// Both formats hold the same files.
 fn assert_same_trees(workspace: &Workspace) -> (Tree, usize) {
     let (oci, layers) = oci_tree(&workspace.work(OCI));
-    let sif = sif_tree(&workspace.work(SIF));
+    // A SIF has the packages where it shows them, and the link at the other place.
+    let (shared, shown) = (b"app/.pixi/environment", b"app/.pixi/envs/default");
+    let place = |(path, seen): (Vec<u8>, Seen)| match path.strip_prefix(shown) {
+        Some(below) => ([&shared[..], below].concat(), seen),
+        None => (path, seen),
+    };
+    let mut sif = sif_tree(&workspace.work(SIF));
+    assert_eq!(sif.remove(&shared[..]), Some(Seen::Symlink(b"envs/default".to_vec())));
+    let mut sif: Tree = sif.into_iter().map(place).collect();
+    sif.insert(shown.to_vec(), oci[&shown[..]].clone());
     for (path, seen) in &oci {
         assert_eq!(sif.get(path), Some(seen), "{}", String::from_utf8_lossy(path));
     }
@@ -465,9 +474,9 @@ fn images_for_another_architecture_are_made_of_its_packages_and_say_what_they_ar
             pixi_image::sif::descriptors(&mut sif).unwrap().into_iter().filter_map(|found| found.partition);
         assert_eq!(partitions.map(|partition| partition.architecture).collect::<Vec<_>>(), ["04"]);
         let (oci, sif) = (oci_tree_for(&workspace.work(OCI), "arm64").0, sif_tree(&workspace.work(SIF)));
-        for tree in [oci, sif] {
+        for (tree, place) in [(oci, "environment"), (sif, "envs/default")] {
             for (path, content) in [("lib/which", "arm"), ("share/for-all", "all")] {
-                let seen = &tree[format!("app/.pixi/environment/{path}").as_bytes()];
+                let seen = &tree[format!("app/.pixi/{place}/{path}").as_bytes()];
                 assert!(
                     matches!(seen, Seen::File(_, _, digest) if *digest == Digest::of(content.as_bytes())),
                     "{seen:?}"

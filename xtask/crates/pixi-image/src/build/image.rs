@@ -42,7 +42,7 @@ pub fn size(root: &Root<'_>, oci: bool, sif: bool) -> u64 {
 }
 
 /// Goes up when images change that are made of the same packs.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A digest of all that the bytes of either format depend on.
 pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError> {

@@ -29,6 +29,8 @@ pub struct Files {
 
 /// Everything that both formats are written from.
 pub struct Root<'a> {
+    /// The name of the environment.
+    pub environment: String,
     pub base: Option<PreparedBase<'a>>,
     pub packages: Vec<&'a PackagePack>,
     /// Manifest, lock, entrypoint, application files.
@@ -96,6 +98,7 @@ impl<'a> Root<'a> {
         })?;
         let (definition, inspect_metadata) = (metadata.definition().into_bytes(), metadata.inspect_metadata());
         Ok(Self {
+            environment: environment.name.clone(),
             definition,
             inspect_metadata,
             architecture: architecture(environment.subdir)?,
@@ -115,7 +118,8 @@ impl<'a> Root<'a> {
         base.chain(self.packages.iter().map(|package| &package.file)).chain([&self.app, &self.singularity])
     }
 
-    /// The merged tree of all packs, which lie where `placed` says, and the fragments.
+    /// The tree of a SIF: all packs merged, which lie where `placed` says, with the packages where they are shown; and the
+    /// fragments.
     pub fn merge(&self, placed: &[Placed<'_>]) -> Result<(Tree, Vec<Fragment>), BuildError> {
         let mut tree = Tree::new(Mode::EXECUTABLE, mtime(self.created));
         let mut fragments = Vec::new();
@@ -124,6 +128,12 @@ impl<'a> Root<'a> {
             insert(&mut tree, pack, &|relative| one.place(relative), fragments.len() as u32)?;
             let of_pack = pack.index.fragments.iter();
             fragments.extend(of_pack.map(|(at, size)| Fragment { start: one.place(*at), size: *size }));
+        }
+        if let [Ok(packages), Ok(shown)] = [Prefix::of_packages(), Prefix::of_environment(&self.environment)]
+            .map(|place| ImagePath::new(place.relative()))
+            && tree.rename(&packages, &shown)?
+        {
+            tree.insert_symlink(&packages, Prefix::link_in_sif(&self.environment), mtime(self.created))?;
         }
         Ok((tree, fragments))
     }

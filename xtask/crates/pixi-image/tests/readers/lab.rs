@@ -26,8 +26,10 @@ pub fn name() -> String {
 }
 
 pub const TOPS: &[&str] = &["app", "opt"];
-/// Where the environment stands.
-const PREFIX: &str = "app/.pixi/environment";
+/// Where packages stand in an OCI image; a link in a SIF.
+pub const PREFIX: &str = "app/.pixi/environment";
+/// Where packages stand in a SIF.
+pub const PREFIX_IN_SIF: &str = "app/.pixi/envs/default";
 /// What we write beside packages, base and application; other tests look into it.
 const OURS: &[&str] = &[
     "app/pixi.toml",
@@ -115,7 +117,7 @@ impl Lab {
     pub fn compare_sif(&self, found: Listing, tops: &[&str]) -> anyhow::Result<()> {
         let mut base = self.base.clone();
         base.0.values_mut().for_each(|seen| seen.owner = Some((0, 0)));
-        self.compare(base, found, tops)
+        self.compare(base, packages_moved(found, tops)?, tops)
     }
 
     /// Compares what a reader of the archive or its layers shows.
@@ -139,6 +141,22 @@ impl Lab {
         ensure!(differences.is_empty(), "{} paths differ:\n{}", differences.len(), shown.join("\n"));
         Ok(())
     }
+}
+
+/// What a SIF shows, with the packages where an OCI image has them.
+fn packages_moved(found: Listing, tops: &[&str]) -> anyhow::Result<Listing> {
+    let moved = |path: &[u8]| match path.strip_prefix(PREFIX_IN_SIF.as_bytes()) {
+        Some(below) => [PREFIX.as_bytes(), below].concat(),
+        None => path.to_vec(),
+    };
+    let mut found = found.0;
+    let link = found.remove(PREFIX.as_bytes()).map(|seen| seen.kind);
+    ensure!(!tops.contains(&"app") || link == Some(Kind::Symlink(b"envs/default".to_vec())), "{PREFIX} is {link:?}");
+    let place = |(path, mut seen): (Vec<u8>, Seen)| {
+        seen.names = seen.names.map(|(first, count)| (moved(&first), count));
+        (moved(&path), seen)
+    };
+    Ok(Listing(found.into_iter().map(place).collect()))
 }
 
 /// The environment as rattler links it, seen from the root of the image.

@@ -12,12 +12,11 @@ use pixi_image::model::Digest;
 use serde_json::json;
 
 use crate::cases::noise;
+use crate::lab::{PREFIX, PREFIX_IN_SIF};
 use crate::listing::{Kind, Listing, digest};
 use crate::packages::{Content, Format, Member, Package, tar_of};
 use crate::programs::{Need, digest_of_output, mounted, said};
 use crate::workspace::{OCI, SIF, Shelf, Workspace, succeeds};
-
-const PREFIX: &str = "app/.pixi/environment";
 
 pub const CROWD_NEEDS: &[Need] = &[
     Need::Root,
@@ -48,10 +47,13 @@ pub fn crowd() -> anyhow::Result<()> {
         .iter()
         .map(|member| {
             let Content::File(content) = &member.content else { panic!("a file") };
-            (format!("{PREFIX}/{}", member.path).into_bytes(), Kind::File(content.len() as u64, Digest::of(content)))
+            (
+                format!("{PREFIX_IN_SIF}/{}", member.path).into_bytes(),
+                Kind::File(content.len() as u64, Digest::of(content)),
+            )
         })
         .collect();
-    let found = Listing::from_lister(images.mounted_lister(&[&format!("{PREFIX}/crowd")])?)?;
+    let found = Listing::from_lister(images.mounted_lister(&[&format!("{PREFIX_IN_SIF}/crowd")])?)?;
     let files: BTreeMap<_, _> = found
         .0
         .iter()
@@ -62,7 +64,7 @@ pub fn crowd() -> anyhow::Result<()> {
     ensure!(found.0.len() == expected.len() + 2002, "the kernel shows {} entries", found.0.len());
 
     let mut lists = images.unsquashfs();
-    lists.arg("-ls").arg(images.sif()).arg(format!("{PREFIX}/crowd"));
+    lists.arg("-ls").arg(images.sif()).arg(format!("{PREFIX_IN_SIF}/crowd"));
     let python = "import sys, tarfile; [print(member.name) for member in tarfile.open(sys.argv[1])]";
     let of_layer = |words: &[&str]| {
         let mut command = Command::new(words[0]);
@@ -73,7 +75,8 @@ pub fn crowd() -> anyhow::Result<()> {
         [lists, of_layer(&["tar", "-tf"]), of_layer(&["bsdtar", "-tf"]), of_layer(&["python3", "-c", python])]
     {
         let text = said(&mut command)?;
-        let names: Vec<&str> = text.lines().filter_map(|line| line.rsplit_once(PREFIX).map(|(_, path)| path)).collect();
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.split_once("/crowd/").map(|(_, path)| path)).collect();
         let files: std::collections::BTreeSet<&str> = names.into_iter().filter(|name| name.contains("file")).collect();
         ensure!(files.len() == expected.len(), "{command:?} lists {} files", files.len());
     }
@@ -106,13 +109,13 @@ pub fn giant() -> anyhow::Result<()> {
     shelf.add_bytes(&package, Format::Conda, giant_package(&package, path, size, right, content())?);
     let images = Images::build(shelf)?;
 
-    let inside = format!("{PREFIX}/{path}");
-    let seen = Listing::from_lister(images.mounted_lister(&[&inside])?)?;
-    let kind = &seen.0.get(inside.as_bytes()).context("the kernel shows the file")?.kind;
+    let [inside, in_sif] = [PREFIX, PREFIX_IN_SIF].map(|prefix| format!("{prefix}/{path}"));
+    let seen = Listing::from_lister(images.mounted_lister(&[&in_sif])?)?;
+    let kind = &seen.0.get(in_sif.as_bytes()).context("the kernel shows the file")?.kind;
     ensure!(*kind == Kind::File(size, right), "the kernel reads {kind:?}");
 
     let mut cat = images.unsquashfs();
-    cat.arg("-cat").arg(images.sif()).arg(&inside);
+    cat.arg("-cat").arg(images.sif()).arg(&in_sif);
     let tar = |program: &str| {
         let mut command = Command::new(program);
         command.arg("-xOf").arg(&images.layer).arg(&inside);
