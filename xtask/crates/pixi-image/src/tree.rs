@@ -201,6 +201,9 @@ impl Tree {
     /// anything.
     pub fn rename(&mut self, from: &ImagePath, to: &ImagePath) -> Result<bool, TreeError> {
         let Some((id, _)) = self.get(from) else { return Ok(false) };
+        if to.as_bytes().len() + self.longest_below(id) > MAX_PATH {
+            return Err(TreeError::TooLong(to.clone()));
+        }
         self.remove(from);
         let parent = self.make_parents(to)?;
         self.link(parent, to, id)?;
@@ -254,6 +257,18 @@ impl Tree {
             _ => Vec::new(),
         };
         Walk { tree: self, stack, path: Vec::new() }
+    }
+
+    /// The length of the longest path below a node, with the `/` before it.
+    fn longest_below(&self, id: NodeId) -> usize {
+        let (mut longest, mut pending) = (0, vec![(id, 0)]);
+        while let Some((id, length)) = pending.pop() {
+            longest = longest.max(length);
+            if let NodeKind::Directory(children) = &self.node(id).kind {
+                pending.extend(children.iter().map(|(name, child)| (*child, length + 1 + name.len())));
+            }
+        }
+        longest
     }
 
     fn insert(&mut self, path: &ImagePath, node: Node) -> Result<(), TreeError> {

@@ -231,3 +231,19 @@ fn symbolic_links_that_no_file_system_holds_are_refused() {
 fn a_node_is_small_enough_for_hundreds_of_thousands_of_files() {
     assert!(size_of::<Node>() <= 80, "{}", size_of::<Node>());
 }
+
+#[test]
+fn what_is_renamed_takes_along_all_below_it_unless_a_path_grows_too_long() {
+    let mut tree = tree();
+    put(&mut tree, "from/below/file", 1);
+    tree.insert_symlink(&path("place/to"), "../from", 0).unwrap();
+    assert!(tree.rename(&path("from"), &path("place/to")).unwrap());
+    assert_eq!(names(&tree), ["place", "place/to", "place/to/below", "place/to/below/file"]);
+    assert!(!tree.rename(&path("from"), &path("place/to")).unwrap(), "nothing is there any more");
+
+    let deep = format!("a/{}", vec!["x".repeat(200); 20].join("/"));
+    put(&mut tree, &deep, 2);
+    let longer = format!("b/{}", "y".repeat(MAX_PATH - deep.len()));
+    assert!(matches!(tree.rename(&path("a"), &path(&longer)), Err(TreeError::TooLong(_))));
+    assert_eq!(size_at(&tree, &deep), Some(2), "it stays where it was");
+}
