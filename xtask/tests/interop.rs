@@ -8,6 +8,7 @@
 
 mod engines;
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -275,11 +276,20 @@ fn same_content(lab: &Lab) -> anyhow::Result<()> {
     let bench = lab.bench()?;
     let scratch = bench.scratch()?;
     let rootfs = oci::umoci_unpack(&bench.images.oci, scratch.path())?;
+    put_packages_where_a_sif_has_them(&rootfs).context("move the packages")?;
     let apptainer = Apptainer { user: bench.user(), sif: &bench.images.sif };
     let mut differences = apptainer.differences(&rootfs, &scratch.path().join("sif"))?;
     differences.retain(|difference| !only_in_sif(difference));
     ensure!(differences.is_empty(), "the SIF and the archive differ:\n{}", differences.join("\n"));
     Ok(())
+}
+
+/// An archive has them at the one place and a link at the other, a SIF the other way round.
+fn put_packages_where_a_sif_has_them(rootfs: &Path) -> std::io::Result<()> {
+    let [shared, shown] = ["app/.pixi/environment", "app/.pixi/envs/gpu"].map(|place| rootfs.join(place));
+    fs::remove_file(&shown)?;
+    fs::rename(&shared, &shown)?;
+    std::os::unix::fs::symlink("envs/gpu", shared)
 }
 
 /// Whether a line of [`Apptainer::differences`] speaks of something that is known to be in the SIF alone.
