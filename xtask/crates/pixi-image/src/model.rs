@@ -287,8 +287,8 @@ impl Prefix {
     }
 
     /// Where an image shows its environment, as the lesson's recipe does: `/app/.pixi/envs/<environment>`. Variables name
-    /// this place, and so does whoever looks for a file. In a SIF the packages are here: most programs that mount one ask
-    /// it for the link anew with every path. In an OCI image it is a link to [`Self::of_packages`].
+    /// this place, and so does whoever looks for a file. In a SIF the packages are here: where FUSE mounts it, a link may be
+    /// asked for again with every path below it. In an OCI image it is a link to [`Self::of_packages`].
     pub fn of_environment(name: &str) -> Self {
         Self(format!("/app/.pixi/envs/{name}"))
     }
