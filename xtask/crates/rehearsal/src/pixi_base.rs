@@ -208,7 +208,7 @@ impl<'p> Found<'p> {
             versions: BTreeMap::new(),
             reading: None,
         };
-        base.push_merged(&mut found)?;
+        (0..base.depth()).try_for_each(|layer| base.push_layer(layer, &mut found))?;
         found.end_library();
         Ok(found)
     }

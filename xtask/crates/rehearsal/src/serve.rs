@@ -114,6 +114,9 @@ async fn identity(url: &str) -> Option<Identity> {
     serde_json::from_slice(&bytes).ok()
 }
 
+/// What is read of a package at a time, in bytes: each piece goes through another thread.
+const CHUNK: usize = 1 << 20;
+
 impl Server {
     /// The channel's URL.
     pub fn url(&self) -> &str {
@@ -126,7 +129,7 @@ impl Server {
         let identity = serde_json::json!(self.identity).to_string();
         let mut router = Router::new()
             .route(IDENTITY, get(async move || ([(CONTENT_TYPE, "application/json")], identity)))
-            .fallback_service(ServeDir::new(self.channel));
+            .fallback_service(ServeDir::new(self.channel).with_buf_chunk_size(CHUNK));
         if let Some(image) = self.image {
             let registry = image.router();
             router = router.nest_service("/v2", registry);

@@ -37,12 +37,12 @@ pub fn size(root: &Root<'_>, oci: bool, sif: bool) -> u64 {
     let packs = root.packages.iter().map(|package| &package.file).chain([&root.app]);
     let base = root.base.iter().flat_map(|base| base.base.image.manifest.layers()).map(|layer| layer.size());
     let layers: u64 = packs.map(|pack| pack.index.layer_size()).chain(base).sum();
-    let squashfs: u64 = root.squashfs_packs().map(|pack| pack.index.squashfs_size()).sum();
+    let squashfs: u64 = root.squashfs_parts().map(|part| part.pack.index.squashfs_size()).sum();
     [(oci, layers), (sif, squashfs)].into_iter().filter(|(wanted, _)| *wanted).map(|(_, size)| size).sum()
 }
 
 /// Goes up when images change that are made of the same packs.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A digest of all that the bytes of either format depend on.
 pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError> {
@@ -239,7 +239,7 @@ fn configuration(root: &Root<'_>) -> Result<ImageConfiguration, ArchiveError> {
 
 /// Writes the SIF front to back.
 pub fn write_sif(root: &Root<'_>, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
-    let (placed, data_end) = placing::place(root.squashfs_packs(), squashfs::SUPERBLOCK_SIZE)?;
+    let (placed, data_end) = placing::place(root.squashfs_parts(), squashfs::SUPERBLOCK_SIZE)?;
     let (tree, fragments) = root.merge(&placed)?;
     let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
     let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
@@ -282,7 +282,7 @@ fn content_id(root: &Root<'_>, tables: &squashfs::Tables) -> Digest {
     let mut hasher = sha2::Sha256::new();
     hasher.update(tables.superblock);
     hasher.update(&tables.tail);
-    let chunks = root.squashfs_packs().flat_map(|pack| &pack.index.chunks);
+    let chunks = root.squashfs_parts().flat_map(|part| &part.pack.index.chunks);
     for chunk in chunks.filter(|chunk| chunk.squashfs_size() > 0) {
         hasher.update(chunk.crc32.to_le_bytes());
         hasher.update(chunk.adler32.to_le_bytes());

@@ -9,6 +9,7 @@ mod packs;
 mod placing;
 mod root;
 mod shelf;
+mod stack;
 mod standing;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use crate::fetch;
 use crate::lock;
 use crate::manifest;
 use crate::model::{Digest, Environment, Prefix};
-use crate::pack::{Compressors, PackFile, Targets};
+use crate::pack::{Compressors, Targets};
 use crate::progress::Progress;
 use crate::publish::Pending;
 use crate::registry;
@@ -39,6 +40,7 @@ pub use image::Written;
 
 use packs::PackagePack;
 use shelf::Shelf;
+use stack::Stack;
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -124,13 +126,6 @@ pub struct Artifact {
     pub size: u64,
 }
 
-/// A base that is ready: opened, and merged into a pack.
-struct PreparedBase<'a> {
-    base: &'a Base,
-    pack: PackFile,
-    reference: &'a str,
-}
-
 /// The thread that writes the first part of an OCI archive.
 type Drafting<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Option<image::Draft>, BuildError>>;
 
@@ -202,16 +197,15 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     let base = open_base(request, architecture, store, progress)?;
     let base = base.as_ref();
     let of_base = if request.sif.is_some() { Targets::SquashfsOnly } else { Targets::NamesOnly };
-    if base.is_some_and(|(base, _)| !packs::has_base(base, of_base, store)) {
-        progress.phase("Merging the layers of the base image");
+    if base.is_some_and(|(base, _)| stack::lacks_packs(base, of_base, store)) {
+        progress.phase("Packing the layers of the base image");
     }
     let created = root::created(request, &environment);
     let shelf = Shelf::new(environment.packages.len());
     std::thread::scope(|scope| {
         // Layers are decoded one after the other: the packages need not wait for that.
-        let merging = scope.spawn(|| {
-            let merge = |(base, _): &(Base, String)| packs::base(base, of_base, &compressors, store, progress);
-            base.map(merge).transpose()
+        let stacking = scope.spawn(|| {
+            base.map(|(base, name)| Stack::new(base, name, of_base, &compressors, store, progress)).transpose()
         });
         let draft = |archive| {
             let base = base.map(|(base, _)| base);
@@ -227,8 +221,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let drafting = archive.take_if(|_| plan.lacks_packs()).map(|archive| scope.spawn(move || draft(archive)));
         plan.pack_all(request.jobs, &shelf)?;
         drop(closing);
-        let pack = merging.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let base = base.zip(pack).map(|((base, reference), pack)| PreparedBase { base, pack, reference });
+        let base = stacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let packages: Vec<_> = (0..environment.packages.len()).filter_map(|at| shelf.wait_for(at)).collect();
         warn_of_scripts(&environment, &packages, &request.config, progress);
         plan.clashes().for_each(|clash| progress.warn(&clash));

@@ -1,4 +1,4 @@
-//! Packs of the locked packages and of the base, taken from the cache or made.
+//! Packs of the locked packages, taken from the cache or made.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -18,7 +18,6 @@ use crate::pack::{
     Compressors, FORMAT_VERSION, HARD_LEVEL, LAYER_LEVEL, LEVEL, PackError, PackFile, PackIndex, PackWriter, Targets,
 };
 use crate::progress::Progress;
-use crate::source::base::Base;
 use crate::source::package::Indexed;
 use crate::source::placement::Placement;
 use crate::source::python::Python;
@@ -103,8 +102,8 @@ fn read_index<'a>(package: &'a LockedPackage, archive: &Archive, store: &Store) 
     Ok(ReadIndex { package, verified: true })
 }
 
-/// Where a package's pack stands. What is for one format alone is not looked for by a build of both.
-fn place(store: &Store, key: &Digest, targets: Targets) -> PathBuf {
+/// Where a pack stands. What is for one format alone is not looked for by a build of both.
+pub fn place(store: &Store, key: &Digest, targets: Targets) -> PathBuf {
     let of = |what: &str| store.pack(&Digest::of(format!("{what} {key}").as_bytes()));
     match targets {
         Targets::Both => store.pack(key),
@@ -115,7 +114,7 @@ fn place(store: &Store, key: &Digest, targets: Targets) -> PathBuf {
 }
 
 /// The pack of the cache if there is one; a damaged one is made anew.
-fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>, BuildError> {
+pub fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>, BuildError> {
     match PackFile::open(place) {
         Err(PackError::Read { path, source }) if source.kind() == io::ErrorKind::InvalidData => {
             progress.warn(&format!("the cached pack {} is made anew: {source}", path.display()));
@@ -283,41 +282,6 @@ fn key(
     Ok(Digest::of(&text))
 }
 
-/// The places of a base's pack: the first is what a SIF's build leaves, which serves one that asks for names alone, too.
-fn places_of_base(base: &Base, targets: Targets, store: &Store) -> [PathBuf; 2] {
-    let key =
-        Digest::of(format!("base {FORMAT_VERSION}\nlevels {LEVEL} {HARD_LEVEL}\n{}", base.content_digest()).as_bytes());
-    [Targets::SquashfsOnly, targets].map(|targets| place(store, &key, targets))
-}
-
-/// Whether the cache has the pack of a base.
-pub fn has_base(base: &Base, targets: Targets, store: &Store) -> bool {
-    places_of_base(base, targets, store).iter().any(|place| place.exists())
-}
-
-/// The base's merged file system, for the SIF alone: an OCI image takes the base's own layers, and asks for names.
-pub fn base(
-    base: &Base,
-    targets: Targets,
-    compressors: &Compressors,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<PackFile, BuildError> {
-    let places = places_of_base(base, targets, store);
-    for place in &places {
-        if let Some(file) = cached(place, progress)? {
-            return Ok(file);
-        }
-    }
-    let [_, place] = places;
-    PackFile::create(&place, |out| {
-        fill(out, compressors, targets, "the base image", |sink| match targets {
-            Targets::NamesOnly => Ok(base.push_names(sink)?),
-            _ => Ok(base.push_merged(sink)?),
-        })
-    })
-}
-
 /// A pack of entries that belong to this build alone.
 pub fn temporary(
     compressors: &Compressors,
@@ -329,7 +293,8 @@ pub fn temporary(
     PackFile::temporary(&store.temporary(), |out| fill(out, compressors, targets, what, push))
 }
 
-fn fill<W: Write>(
+/// Writes what `push` pushes as a pack of `what`.
+pub fn fill<W: Write>(
     out: W,
     compressors: &Compressors,
     targets: Targets,

@@ -2,11 +2,20 @@
 //!
 //! What is there several times, such as a library that the base has and a package brings again, is in the image once, as
 //! mksquashfs has it: later blocks are left out, and their files lead to the earlier ones. Checksums only propose what is
-//! the same, for they can be forged: a package could have its file take the place of another's.
+//! the same, for they can be forged: a package could have its file take the place of another's. What a later layer of the
+//! base hides is left out, too; of small files, which share their blocks, only the names.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::pack::{PackError, PackFile, PackedContent, PackedKind};
+
+/// A pack that is to be placed.
+pub struct Part<'p> {
+    /// The pack.
+    pub pack: &'p PackFile,
+    /// The entries whose content nothing leads to, by their place in the index.
+    pub hidden: Option<&'p BTreeSet<usize>>,
+}
 
 /// One pack in the squashfs.
 pub struct Placed<'p> {
@@ -51,16 +60,17 @@ impl Placed<'_> {
 }
 
 /// Places packs one behind the other from `start` on. Also where they end.
-pub fn place<'p>(
-    packs: impl Iterator<Item = &'p PackFile>,
-    mut start: u64,
-) -> Result<(Vec<Placed<'p>>, u64), PackError> {
+pub fn place<'p>(parts: impl Iterator<Item = Part<'p>>, mut start: u64) -> Result<(Vec<Placed<'p>>, u64), PackError> {
     let (mut known, mut all) = (Known::new(), Vec::<Placed<'p>>::new());
-    for pack in packs {
+    for Part { pack, hidden } in parts {
         let mut placed = Placed { pack, left_out: BTreeSet::new(), start, elsewhere: HashMap::new(), gaps: Vec::new() };
         let (mut new, mut again) = (HashMap::<Checks, (u64, Vec<usize>)>::new(), Vec::new());
         let blocks = blocks(pack);
-        for (relative, chunks) in contents(pack, &blocks) {
+        for (entry, relative, chunks) in contents(pack, &blocks) {
+            if hidden.is_some_and(|hidden| hidden.contains(&entry)) {
+                placed.left_out.extend(chunks);
+                continue;
+            }
             let checks = checks(pack, &chunks);
             match (known.get(&checks), new.get(&checks)) {
                 (Some(there), _) if pack.holds_the_same(&chunks, all[there.pack].pack, &there.chunks)? => {
@@ -106,18 +116,18 @@ fn blocks(pack: &PackFile) -> Vec<(u64, usize)> {
     blocks.filter(|(.., size)| *size > 0).map(|(position, chunk, _)| (position, chunk)).collect()
 }
 
-/// The contents of a pack that have blocks: where they begin, and their chunks.
-fn contents(pack: &PackFile, blocks: &[(u64, usize)]) -> Vec<(u64, Vec<usize>)> {
+/// The contents of a pack that have blocks: the entries that they belong to, where they begin, and their chunks.
+fn contents(pack: &PackFile, blocks: &[(u64, usize)]) -> Vec<(usize, u64, Vec<usize>)> {
     let mut seen = BTreeSet::new();
-    let content = |PackedContent { start, blocks: sizes, .. }: &PackedContent| {
+    let content = |(entry, PackedContent { start, blocks: sizes, .. }): (usize, &PackedContent)| {
         let count = sizes.iter().filter(|size| **size != 0).count();
         let first = blocks.partition_point(|(position, _)| position < start);
         let mine = blocks.get(first..first + count)?;
         let begins = mine.first()?.0 == *start && seen.insert(*start);
-        begins.then(|| (*start, mine.iter().map(|(_, chunk)| *chunk).collect()))
+        begins.then(|| (entry, *start, mine.iter().map(|(_, chunk)| *chunk).collect()))
     };
-    let files = pack.index.entries.iter().filter_map(|entry| match &entry.kind {
-        PackedKind::File(content) => Some(content),
+    let files = pack.index.entries.iter().enumerate().filter_map(|(at, entry)| match &entry.kind {
+        PackedKind::File(content) => Some((at, content)),
         _ => None,
     });
     files.filter_map(content).collect()
@@ -164,6 +174,19 @@ mod tests {
         pack.index.entries.iter().map(file).collect()
     }
 
+    fn read_alone(pack: &PackFile) -> Vec<(String, Vec<u8>)> {
+        let mut alone = Vec::new();
+        pack.write_squashfs(&BTreeSet::new(), &mut alone).unwrap();
+        read(pack, &alone, &|relative| relative)
+    }
+
+    fn written(placed: &[Placed<'_>], end: u64) -> Vec<u8> {
+        let mut bytes = vec![0; 1000];
+        placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
+        assert_eq!(bytes.len() as u64, end);
+        bytes
+    }
+
     #[test]
     fn what_is_there_already_is_left_out_and_found_there() {
         let packs = [
@@ -171,19 +194,29 @@ mod tests {
             pack(&[("c", 3), ("d", 2), ("e", 4), ("f", 1), ("g", 5), ("i", 4), ("j", 6)]),
             pack(&[("h", 4)]),
         ];
-        let (placed, end) = place(packs.iter(), 1000).unwrap();
-        let mut bytes = vec![0; 1000];
-        placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
-        assert_eq!(bytes.len() as u64, end);
+        let (placed, end) = place(packs.iter().map(|pack| Part { pack, hidden: None }), 1000).unwrap();
+        let bytes = written(&placed, end);
         for one in &placed {
-            let mut alone = Vec::new();
-            one.pack.write_squashfs(&BTreeSet::new(), &mut alone).unwrap();
-            let expected = read(one.pack, &alone, &|relative| relative);
-            assert_eq!(read(one.pack, &bytes, &|relative| one.place(relative)), expected);
+            assert_eq!(read(one.pack, &bytes, &|relative| one.place(relative)), read_alone(one.pack));
         }
         let left_out: Vec<usize> = placed.iter().map(|one| one.left_out.len()).collect();
         assert_eq!(left_out, [0, 6, 2]);
         let whole: u64 = packs.iter().map(|pack| pack.index.squashfs_size()).sum();
         assert!(end < 1000 + whole);
+    }
+
+    #[test]
+    fn what_is_hidden_is_left_out_and_stands_for_nothing() {
+        let packs = [pack(&[("a", 1), ("b", 2), ("c", 2)]), pack(&[("d", 1), ("e", 2)])];
+        let hidden = BTreeSet::from([0, 1]);
+        let parts = [Part { pack: &packs[0], hidden: Some(&hidden) }, Part { pack: &packs[1], hidden: None }];
+        let (placed, end) = place(parts.into_iter(), 1000).unwrap();
+        let bytes = written(&placed, end);
+        let found = read(&packs[0], &bytes, &|relative| placed[0].place(relative));
+        assert_eq!(found[2], read_alone(&packs[0])[2]);
+        let found = read(&packs[1], &bytes, &|relative| placed[1].place(relative));
+        assert_eq!(found, read_alone(&packs[1]));
+        let left_out: Vec<usize> = placed.iter().map(|one| one.left_out.len()).collect();
+        assert_eq!(left_out, [4, 2]);
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::packs::{self, PackagePack};
-use super::placing::Placed;
-use super::{BuildError, PreparedBase, Request, architecture};
+use super::placing::{Part, Placed};
+use super::stack::{Stack, StackedLayer, insert};
+use super::{BuildError, Request, architecture};
 use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
 use crate::entry::{EntrySink, ImagePath, Mode};
 use crate::model::{Environment, LockedPackage, Prefix};
-use crate::pack::{Compressors, PackFile, PackedKind, Targets};
+use crate::pack::{Compressors, PackFile, PackedContent, Targets};
 use crate::progress::Progress;
 use crate::singularity::{self, Item, Metadata};
 use crate::source::app::{self, AppInput};
@@ -31,7 +32,7 @@ pub struct Files {
 pub struct Root<'a> {
     /// The name of the environment.
     pub environment: String,
-    pub base: Option<PreparedBase<'a>>,
+    pub base: Option<Stack<'a>>,
     pub packages: Vec<&'a PackagePack>,
     /// Manifest, lock, entrypoint, application files.
     pub app: PackFile,
@@ -53,27 +54,29 @@ impl<'a> Root<'a> {
         request: &Request,
         environment: &Environment,
         files: &Files,
-        base: Option<PreparedBase<'a>>,
+        base: Option<Stack<'a>>,
         packages: Vec<&'a PackagePack>,
         compressors: &Compressors,
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<Self, BuildError> {
         let (installed, prefix) = (&Prefix::of_packages(), &Prefix::of_environment(&environment.name));
-        let base_tree = base_tree(base.as_ref(), [installed, prefix])?;
+        let empty = Tree::new(Mode::EXECUTABLE, 0);
+        let base_tree = base.as_ref().map_or(&empty, |base| &base.tree);
+        have_room(base_tree, [installed, prefix])?;
         let workspace = workspace_name(&request.reference);
         let scripts = activation_scripts(&packages, installed, prefix);
         let activation = Activation::new(ActivationInput {
             environment,
             prefix,
             workspace_name: workspace,
-            files: &files_for(&scripts, base.as_ref(), &packages, prefix)?,
+            files: &files_for(&scripts, base_tree, &packages, prefix)?,
             scripts,
             env_vars: captured(&packages, installed, ENV_VARS)
                 .map(|(path, content)| (path.clone(), content.clone()))
                 .collect(),
             base_env: base_env(base.as_ref()),
-            shell: find_shell(&base_tree, &packages, installed, prefix),
+            shell: find_shell(base_tree, &packages, installed, prefix),
         })?;
         warn_of_activation(&activation, progress);
         let created = created(request, environment);
@@ -94,7 +97,7 @@ impl<'a> Root<'a> {
         let base_name = base.as_ref().map(|base| base.reference);
         let metadata = Metadata { environment, activation: &activation, labels: &labels, base: base_name };
         let singularity = packs::temporary(compressors, Targets::SquashfsOnly, "/.singularity.d", store, |sink| {
-            push_singularity(&metadata, &base_tree, mtime(created), sink)
+            push_singularity(&metadata, base_tree, mtime(created), sink)
         })?;
         let (definition, inspect_metadata) = (metadata.definition().into_bytes(), metadata.inspect_metadata());
         Ok(Self {
@@ -113,9 +116,11 @@ impl<'a> Root<'a> {
     }
 
     /// The packs in the order in which they are stacked in a SIF.
-    pub fn squashfs_packs(&self) -> impl Iterator<Item = &PackFile> {
-        let base = self.base.iter().map(|base| &base.pack);
-        base.chain(self.packages.iter().map(|package| &package.file)).chain([&self.app, &self.singularity])
+    pub fn squashfs_parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let layers = self.base.iter().flat_map(|base| &base.layers);
+        let layers = layers.map(|StackedLayer { pack, hidden }| Part { pack, hidden: Some(hidden) });
+        let packs = self.packages.iter().map(|package| &package.file).chain([&self.app, &self.singularity]);
+        layers.chain(packs.map(|pack| Part { pack, hidden: None }))
     }
 
     /// The tree of a SIF: all packs merged, which lie where `placed` says, with the packages where they are shown; and the
@@ -124,9 +129,15 @@ impl<'a> Root<'a> {
         let mut tree = Tree::new(Mode::EXECUTABLE, mtime(self.created));
         let mut fragments = Vec::new();
         for one in placed {
-            let pack = one.pack;
-            insert(&mut tree, pack, &|relative| one.place(relative), fragments.len() as u32)?;
-            let of_pack = pack.index.fragments.iter();
+            let first_fragment = fragments.len() as u32;
+            insert(&mut tree, one.pack, &|_, content| FileData {
+                size: content.size,
+                start: one.place(content.start),
+                blocks: content.blocks.clone(),
+                fragment: content.fragment.map(|(index, offset)| FragmentRef { index: first_fragment + index, offset }),
+                sparse: content.sparse,
+            })?;
+            let of_pack = one.pack.index.fragments.iter();
             fragments.extend(of_pack.map(|(at, size)| Fragment { start: one.place(*at), size: *size }));
         }
         if let [Ok(packages), Ok(shown)] = [Prefix::of_packages(), Prefix::of_environment(&self.environment)]
@@ -139,40 +150,14 @@ impl<'a> Root<'a> {
     }
 }
 
-/// Puts what a pack holds into a tree, for which `place` says where blocks lie.
-fn insert(tree: &mut Tree, pack: &PackFile, place: &dyn Fn(u64) -> u64, first_fragment: u32) -> Result<(), TreeError> {
-    for entry in &pack.index.entries {
-        match &entry.kind {
-            PackedKind::Directory => tree.insert_directory(&entry.path, entry.mode, entry.mtime)?,
-            PackedKind::Symlink(target) => tree.insert_symlink(&entry.path, target.clone(), entry.mtime)?,
-            PackedKind::Hardlink(target) => tree.insert_hardlink(&entry.path, target)?,
-            PackedKind::File(content) => {
-                let fragment =
-                    content.fragment.map(|(index, offset)| FragmentRef { index: first_fragment + index, offset });
-                let data = FileData {
-                    size: content.size,
-                    start: place(content.start),
-                    blocks: content.blocks.clone(),
-                    fragment,
-                    sparse: content.sparse,
-                };
-                tree.insert_file(&entry.path, entry.mode, entry.mtime, data)?;
-            }
-        }
-    }
-    Ok(())
+/// Where contents lie in a tree that only tells which files there are.
+fn nowhere(_: usize, content: &PackedContent) -> FileData {
+    FileData { size: content.size, ..FileData::default() }
 }
 
-/// Where the blocks of a tree lie that only tells which files there are.
-const NOWHERE: fn(u64) -> u64 = |_| 0;
-
-/// The base's tree; refuses a base in which one of `places` would be written through something else than directories, or
-/// is taken: an environment of the base would be mixed with ours, or hidden by it.
-fn base_tree(base: Option<&PreparedBase<'_>>, places: [&Prefix; 2]) -> Result<Tree, BuildError> {
-    let mut tree = Tree::new(Mode::EXECUTABLE, 0);
-    if let Some(base) = base {
-        insert(&mut tree, &base.pack, &NOWHERE, 0)?;
-    }
+/// Refuses a base in which one of `places` would be written through something else than directories, or is taken: an
+/// environment of the base would be mixed with ours, or hidden by it.
+fn have_room(tree: &Tree, places: [&Prefix; 2]) -> Result<(), BuildError> {
     for place in places.into_iter().filter_map(|place| ImagePath::new(place.relative()).ok()) {
         let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory(_));
         let mut above = std::iter::successors(place.parent(), ImagePath::parent);
@@ -184,10 +169,10 @@ fn base_tree(base: Option<&PreparedBase<'_>>, places: [&Prefix; 2]) -> Result<Tr
             return Err(BuildError::BaseHasEnvironment { path: format!("/{place}") });
         }
     }
-    Ok(tree)
+    Ok(())
 }
 
-fn base_env(base: Option<&PreparedBase<'_>>) -> Vec<String> {
+fn base_env(base: Option<&Stack<'_>>) -> Vec<String> {
     let config = base.and_then(|base| base.base.image.config.config().as_ref());
     config.and_then(|config| config.env().clone()).unwrap_or_default()
 }
@@ -256,16 +241,12 @@ fn activation_scripts(packages: &[&PackagePack], installed: &Prefix, shown: &Pre
 }
 
 /// The files of the base and of all packages, and the link to these, merged where there is a script that may ask for them.
-fn files_for(
-    scripts: &[Script],
-    base: Option<&PreparedBase<'_>>,
-    packages: &[&PackagePack],
-    shown: &Prefix,
-) -> Result<Merged, TreeError> {
+fn files_for(scripts: &[Script], base: &Tree, packages: &[&PackagePack], shown: &Prefix) -> Result<Merged, TreeError> {
     let mut tree = Tree::new(Mode::EXECUTABLE, 0);
     if !scripts.is_empty() {
-        for pack in base.map(|base| &base.pack).into_iter().chain(packages.iter().map(|package| &package.file)) {
-            insert(&mut tree, pack, &NOWHERE, 0)?;
+        tree = base.clone();
+        for package in packages {
+            insert(&mut tree, &package.file, &nowhere)?;
         }
         if let Ok(shown) = ImagePath::new(shown.relative()) {
             tree.insert_symlink(&shown, Prefix::LINK, 0)?;
@@ -324,7 +305,7 @@ fn mtime(created: i64) -> u32 {
 fn labels(
     request: &Request,
     environment: &Environment,
-    base: Option<&PreparedBase<'_>>,
+    base: Option<&Stack<'_>>,
     created: i64,
 ) -> BTreeMap<String, String> {
     let base_labels = base

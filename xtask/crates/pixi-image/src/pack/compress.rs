@@ -1,9 +1,9 @@
-//! The compressing threads: a bounded queue of chunks in, results in the order in which they were asked for.
+//! The compressing threads: a queue of chunks in, results in the order in which they were asked for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,7 +33,7 @@ pub fn level_of_block(earlier: Option<u32>) -> i32 {
 }
 
 /// Chunks that wait beside one for each thread, so that none waits for chunks.
-const SPARE: usize = 2;
+const SPARE: usize = 14;
 
 struct Job {
     raw: Vec<u8>,
@@ -44,24 +44,35 @@ struct Job {
 
 /// A pool of compressing threads, shared by all packs of a build. Dropped, it ends its threads.
 pub struct Compressors {
-    queue: Option<SyncSender<Job>>,
+    queue: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// A result that is on its way.
-pub struct Promise(Receiver<(Chunk, Vec<u8>)>);
+pub struct Promise {
+    coming: Receiver<(Chunk, Vec<u8>)>,
+    come: Option<(Chunk, Vec<u8>)>,
+}
 
 impl Promise {
+    /// Waits until the chunk is there; it stays for [`Promise::wait`].
+    pub fn await_chunk(&mut self) {
+        if self.come.is_none() {
+            self.come = self.coming.recv().ok();
+        }
+    }
+
     /// Waits for the chunk and its stored bytes; none if the pool is gone.
-    pub fn wait(self) -> Option<(Chunk, Vec<u8>)> {
-        self.0.recv().ok()
+    pub fn wait(mut self) -> Option<(Chunk, Vec<u8>)> {
+        self.await_chunk();
+        self.come
     }
 }
 
 impl Compressors {
     /// Starts `threads` threads.
     pub fn start(threads: NonZeroUsize) -> Self {
-        let (queue, jobs) = sync_channel::<Job>(threads.get() + SPARE);
+        let (queue, jobs) = channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
         let threads = (0..threads.get())
             .map(|_| {
@@ -84,14 +95,14 @@ impl Compressors {
         2 * self.threads.len() + SPARE
     }
 
-    /// Hands over `raw`, to be deflated with libdeflate's `level`; waits while the queue is full.
+    /// Hands over `raw`, to be deflated with libdeflate's `level`. Whoever keeps to the window bounds the queue, too.
     pub fn submit(&self, raw: Vec<u8>, used: Use, level: i32) -> Promise {
         let (reply, promise) = sync_channel(1);
         if let Some(queue) = &self.queue {
             // Sending fails only if every thread has died; the promise then says so.
             let _ = queue.send(Job { raw, used, level, reply });
         }
-        Promise(promise)
+        Promise { coming: promise, come: None }
     }
 }
 

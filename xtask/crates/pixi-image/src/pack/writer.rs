@@ -155,8 +155,12 @@ impl<'a, W: Write> PackWriter<'a, W> {
     }
 
     fn submit(&mut self, bytes: Vec<u8>, used: Use, level: i32, entry: Option<usize>) -> io::Result<()> {
-        while self.waiting.len() >= self.compressors.window() {
-            self.settle_one()?;
+        if self.waiting.len() >= self.compressors.window() {
+            let half = self.waiting.len() / 2;
+            if let Some((promise, _)) = self.waiting.get_mut(half) {
+                promise.await_chunk();
+            }
+            (0..half).try_for_each(|_| self.settle_one())?;
         }
         self.waiting.push_back((self.compressors.submit(bytes, used, level), entry));
         Ok(())
