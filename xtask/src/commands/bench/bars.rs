@@ -1,7 +1,7 @@
 //! The bars that builds must clear, and whether they do: a function of what was measured.
 
 use crate::commands::bench::facts::{Facts, shown};
-use crate::commands::bench::paths::{Tool, Way};
+use crate::commands::bench::paths::{Start, Tool, Way};
 use crate::commands::bench::statistics::Spread;
 use crate::ui;
 
@@ -114,7 +114,8 @@ pub fn bars(facts: &Facts) -> Vec<Bar> {
     let (limit, unit) = (Limit::AtMost(256.0 * MEBI), Unit::Bytes);
     bars.push(Bar { id: "B6", what: "peak memory of both".to_owned(), measured: memory, limit, unit });
     bars.push(ratio("B7", "disk beside packages and images / images", temporary(facts), 1.1));
-    bars.extend(Tool::ALL.into_iter().map(|tool| start(facts, tool)));
+    let starts = Start::ALL.into_iter().flat_map(|start| Tool::ALL.map(|tool| (start, tool)));
+    bars.extend(starts.map(|(start, tool)| started(facts, start, tool)));
     let size = |way| facts.size(way).map(|bytes| bytes as f64).ok_or_else(|| absent(facts, way));
     bars.push(ratio("B9", "OCI archive / what docker push sends", quotient(size(Way::Oci), size(Way::Push)), 1.01));
     bars.push(ratio("B9", "SIF / Apptainer's SIF", quotient(size(Way::Sif), size(Way::Apptainer)), 1.01));
@@ -165,14 +166,14 @@ fn temporary(facts: &Facts) -> Result<f64, String> {
     Ok((peak - images - facts.downloads as f64).max(0.0) / images.max(1.0))
 }
 
-fn start(facts: &Facts, tool: Tool) -> Bar {
-    let starts = facts.starts.get(&tool);
+fn started(facts: &Facts, start: Start, tool: Tool) -> Bar {
+    let starts = facts.starts.get(&(start, tool));
     let median = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
     let measured = match starts.map(|starts| (median(&starts.ours), median(&starts.recipes))) {
         Some((Some(ours), Some(recipes))) => Ok(ours / recipes.max(f64::MIN_POSITIVE)),
         _ => Err(facts.absent.get(&tool).cloned().unwrap_or_else(|| "there are no two images to compare".to_owned())),
     };
-    let what = format!("start by {}, our image / the recipe's", tool.name());
+    let what = format!("`{}` by {}, our image / the recipe's", start.code(), tool.name());
     Bar { id: "B8", what, measured, limit: Limit::AtMost(1.05), unit: Unit::Ratio }
 }
 
@@ -265,7 +266,7 @@ mod tests {
         let first = bars(&facts).remove(0);
         assert_eq!(first.measured, Err("apptainer build: it is not installed".to_owned()));
         assert_eq!(verdicts(&facts, "B5"), [None]);
-        assert_eq!(verdicts(&facts, "B8"), [None; 4]);
+        assert_eq!(verdicts(&facts, "B8"), [None; 8]);
     }
 
     #[test]
@@ -275,9 +276,9 @@ mod tests {
         assert_eq!(verdicts(&facts, "B9"), [Some(true), Some(true)]);
         facts.sizes.insert("sif.sif".to_owned(), 1011);
         assert_eq!(verdicts(&facts, "B9"), [Some(true), Some(false)]);
-        facts.starts.insert(Tool::Docker, Starts { ours: vec![1.04, 1.04], recipes: vec![1.0] });
-        facts.starts.insert(Tool::Podman, Starts { ours: vec![1.06], recipes: vec![1.0] });
-        assert_eq!(verdicts(&facts, "B8"), [None, Some(true), Some(false), None]);
+        facts.starts.insert((Start::Nothing, Tool::Docker), Starts { ours: vec![1.04, 1.04], recipes: vec![1.0] });
+        facts.starts.insert((Start::Torch, Tool::Podman), Starts { ours: vec![1.06], recipes: vec![1.0] });
+        assert_eq!(verdicts(&facts, "B8"), [None, Some(true), None, None, None, None, Some(false), None]);
         (facts.layers, facts.shared) = (Some(101), Some(0.9));
         assert_eq!(verdicts(&facts, "B10"), [Some(false), Some(true)]);
         facts.new = Some(New { layers: 2, bytes: 1_000_000, package: 950_000 });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::commands::bench::layers::New;
-use crate::commands::bench::paths::{Tool, Way};
+use crate::commands::bench::paths::{Start, Tool, Way};
 use crate::commands::bench::statistics::Spread;
 use crate::context::Usage;
 
@@ -34,8 +34,8 @@ pub struct Facts {
     pub layers: Option<usize>,
     /// The share that the images of the environments cpu and gpu have in common of what they could have.
     pub shared: Option<f64>,
-    /// The starts of each runner.
-    pub starts: BTreeMap<Tool, Starts>,
+    /// The starts of each runner, by what they are for.
+    pub starts: BTreeMap<(Start, Tool), Starts>,
 }
 
 impl Facts {

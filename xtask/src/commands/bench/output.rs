@@ -1,8 +1,8 @@
 //! What was measured, as tables for a terminal and for Markdown, as JSON, and as a plot.
 
 use crate::commands::bench::bars::{Bar, Limit, Unit, bars};
-use crate::commands::bench::facts::{Facts, shown};
-use crate::commands::bench::paths::{Tool, Way};
+use crate::commands::bench::facts::{Facts, Starts, shown};
+use crate::commands::bench::paths::{Start, Tool, Way};
 use crate::commands::bench::plot::{self, Row};
 use crate::commands::bench::statistics::Spread;
 use crate::json::Json;
@@ -73,20 +73,20 @@ fn bar_rows(facts: &Facts) -> Vec<Vec<String>> {
 }
 
 fn start_rows(facts: &Facts) -> Vec<Vec<String>> {
-    let row = |tool: &Tool| {
-        let starts = facts.starts.get(tool)?;
+    let row = |((start, tool), starts): (&(Start, Tool), &Starts)| {
         let cell = |values: &[f64]| {
             let spread = Spread::of(values.iter().copied());
             spread.map_or("-".to_owned(), |spread| {
                 format!("{} ({} to {})", shown(spread.median), shown(spread.least), shown(spread.most))
             })
         };
-        Some(vec![tool.name().to_owned(), cell(&starts.ours), cell(&starts.recipes)])
+        let what = format!("`{}` by {}", start.code(), tool.name());
+        vec![what, cell(&starts.ours), cell(&starts.recipes)]
     };
-    Tool::ALL.iter().filter_map(row).collect()
+    facts.starts.iter().map(row).collect()
 }
 
-const STARTS: [&str; 3] = ["python -c pass by", "our image", "the recipe's image"];
+const STARTS: [&str; 3] = ["python -c", "our image", "the recipe's image"];
 
 fn notes(facts: &Facts) -> Vec<String> {
     let absent = facts.absent.iter().map(|(tool, reason)| format!("{}: not measured: {reason}", tool.name()));
@@ -139,9 +139,10 @@ pub fn json(facts: &Facts, circumstances: &Circumstances) -> Json {
             ("size_bytes", facts.size(way).map_or(Json::Null, Json::Number)),
         ])
     });
-    let starts = facts.starts.iter().map(|(tool, starts)| {
+    let starts = facts.starts.iter().map(|((start, tool), starts)| {
         let spread = |values: &[f64]| milliseconds(Spread::of(values.iter().copied()));
         Json::Object(vec![
+            ("code", Json::text(start.code())),
             ("tool", Json::text(tool.name())),
             ("ours_ms", spread(&starts.ours)),
             ("recipe_ms", spread(&starts.recipes)),

@@ -1,4 +1,4 @@
-//! The ways from a lock to an image that are measured: one line of a table each.
+//! The ways from a lock to an image that are measured, and the starts of images: one line of a table each.
 
 use crate::command_line::CommandLine;
 use crate::commands::bench::environment::Environment;
@@ -128,6 +128,37 @@ impl Way {
             Self::Changed => &["changed.oci.tar", "changed.sif"],
             Self::Apptainer => &["apptainer.sif"],
             _ => &[],
+        }
+    }
+}
+
+/// What a container is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Start {
+    /// An interpreter that ends at once: little more than the start.
+    Nothing,
+    /// PyTorch: thousands of files are looked for, and hundreds of megabytes of libraries mapped, so that it tells how fast
+    /// the image's file system is read.
+    Torch,
+}
+
+impl Start {
+    /// In the order of the tables.
+    pub const ALL: [Self; 2] = [Self::Nothing, Self::Torch];
+
+    /// What Python runs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Nothing => "pass",
+            Self::Torch => "import torch",
+        }
+    }
+
+    /// How many starts there are for each run of a build: the short ones vary more.
+    pub fn times(self) -> usize {
+        match self {
+            Self::Nothing => 4,
+            Self::Torch => 1,
         }
     }
 }

@@ -5,16 +5,14 @@ use anyhow::Result;
 use crate::command_line::CommandLine;
 use crate::commands::bench::environment::Environment;
 use crate::commands::bench::facts::Starts;
-use crate::commands::bench::paths::Tool;
+use crate::commands::bench::paths::{Start, Tool};
 use crate::commands::bench::rounds::Bench;
 use crate::external::Program;
 
-/// What is started.
-const COMMAND: [&str; 3] = ["python", "-c", "pass"];
-/// How many starts there are for each run of a build: they are short.
-const STARTS_PER_RUN: usize = 4;
+/// The interpreter of both images, which is told what to run.
+const PYTHON: [&str; 2] = ["python", "-c"];
 
-/// The two commands that are compared.
+/// The two commands that are compared, up to what Python runs.
 struct Pair {
     tool: Tool,
     ours: CommandLine,
@@ -25,19 +23,20 @@ impl Bench<'_> {
     /// Starts both images in turn.
     pub fn starts(&mut self, environment: &Environment, runs: usize) -> Result<()> {
         let pairs = self.pairs(environment)?;
-        let times = if self.cx.options.dry_run { 0 } else { runs * STARTS_PER_RUN };
-        if self.cx.options.dry_run && !pairs.is_empty() {
-            let times = runs * STARTS_PER_RUN;
-            self.cx.ui.would(format_args!("starts these in turn: once to warm up, and {times} times to measure"));
-        }
-        for start in 0..=times {
-            for Pair { tool, ours, recipes } in &pairs {
-                let ours = self.cx.measure(ours, &[])?;
-                let recipes = self.cx.measure(recipes, &[])?;
-                if let (Some(ours), Some(recipes), true) = (ours, recipes, start > 0) {
-                    let starts: &mut Starts = self.facts.starts.entry(*tool).or_default();
-                    starts.ours.push(ours.elapsed.as_secs_f64());
-                    starts.recipes.push(recipes.elapsed.as_secs_f64());
+        for start in Start::ALL {
+            let times = runs * start.times();
+            if self.cx.options.dry_run && !pairs.is_empty() {
+                self.cx.ui.would(format_args!("starts these in turn: once to warm up, and {times} times to measure"));
+            }
+            let rounds = if self.cx.options.dry_run { 1 } else { 1 + times };
+            for round in 0..rounds {
+                for Pair { tool, ours, recipes } in &pairs {
+                    let measure = |line: &CommandLine| self.cx.measure(&line.clone().arg(start.code()), &[]);
+                    if let (Some(ours), Some(recipes), true) = (measure(ours)?, measure(recipes)?, round > 0) {
+                        let starts: &mut Starts = self.facts.starts.entry((start, *tool)).or_default();
+                        starts.ours.push(ours.elapsed.as_secs_f64());
+                        starts.recipes.push(recipes.elapsed.as_secs_f64());
+                    }
                 }
             }
         }
@@ -52,12 +51,12 @@ impl Bench<'_> {
         for tool in [Tool::Docker, Tool::Podman].into_iter().filter(|tool| self.tools.contains(tool)) {
             let line = |words: &[&str]| CommandLine::new(tool.name()).args(words.iter().copied());
             self.cx.read(&line(&["load", "--quiet", "--input", &environment.image("both.oci.tar")]))?;
-            let start = |reference: String| line(&["run", "--rm", &reference]).args(COMMAND);
+            let start = |reference: String| line(&["run", "--rm", &reference]).args(PYTHON);
             let ours = start(environment.reference(Tool::Native));
             pairs.push(Pair { tool, ours, recipes: start(environment.reference(tool)) });
         }
         if self.tools.contains(&Tool::Apptainer) {
-            let start = |name| CommandLine::new("apptainer").arg("exec").arg(environment.image(name)).args(COMMAND);
+            let start = |name| CommandLine::new("apptainer").arg("exec").arg(environment.image(name)).args(PYTHON);
             pairs.push(Pair { tool: Tool::Apptainer, ours: start("both.sif"), recipes: start("apptainer.sif") });
         }
         pairs.extend(self.native_pair(environment)?);
@@ -78,7 +77,7 @@ impl Bench<'_> {
         self.cx.read(&line.arg(environment.reference(Tool::Podman)))?;
         let start = |image: String| -> Result<CommandLine> {
             let line = self.programs.command(Program::PixiImage)?.arg("run").option("--cache", environment.cache());
-            Ok(line.arg(image).arg("--").args(COMMAND))
+            Ok(line.arg(image).arg("--").args(PYTHON))
         };
         let ours = start(environment.image("both.oci.tar"))?;
         Ok(Some(Pair { tool: Tool::Native, ours, recipes: start(archive)? }))
