@@ -205,43 +205,72 @@ fn clashing() -> [Package; 2] {
     [first, second.depends(&["clash-first"])]
 }
 
-/// A base image: what only a base may hold, and what the programs in `programs` need to run.
+/// One entry of a base's layer.
+fn entry(tar: &mut tar::Builder<Vec<u8>>, path: &[u8], kind: tar::EntryType, mode: u32, owner: u64, content: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(owner);
+    header.set_gid(owner);
+    header.set_mtime(1_600_000_000);
+    let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
+    header.set_size(if is_link { 0 } else { content.len() as u64 });
+    let old = header.as_old_mut();
+    old.name[..path.len()].copy_from_slice(path);
+    if is_link {
+        old.linkname[..content.len()].copy_from_slice(content);
+    }
+    header.set_cksum();
+    tar.append(&header, if is_link { &[] } else { content }).unwrap();
+}
+
+/// A base image: what only a base may hold, what its upper layers hide, and what the programs in `programs` need to run.
 pub fn base(directory: &Path, programs: &[&Path]) {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut entry = |path: &[u8], kind: tar::EntryType, mode: u32, owner: u64, content: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(owner);
-        header.set_gid(owner);
-        header.set_mtime(1_600_000_000);
-        let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
-        header.set_size(if is_link { 0 } else { content.len() as u64 });
-        let old = header.as_old_mut();
-        old.name[..path.len()].copy_from_slice(path);
-        if is_link {
-            old.linkname[..content.len()].copy_from_slice(content);
-        }
-        header.set_cksum();
-        tar.append(&header, if is_link { &[] } else { content }).unwrap();
-    };
     use tar::EntryType::{Directory, Link, Regular, Symlink};
-    for directory in ["bin/", "etc/", "opt/", "opt/hard/", "opt/bytes/", "tmp/"] {
-        entry(directory.as_bytes(), Directory, 0o755, 0, b"");
+    let mut lower = tar::Builder::new(Vec::new());
+    for directory in ["bin/", "etc/", "opt/", "opt/hard/", "opt/bytes/", "tmp/", "opt/removed/", "opt/emptied/"] {
+        entry(&mut lower, directory.as_bytes(), Directory, 0o755, 0, b"");
     }
-    entry(b"opt/sticky/", Directory, 0o1777, 0, b"");
-    entry(b"opt/setgid/", Directory, 0o2750, 0, b"");
-    entry(b"opt/closed/", Directory, 0o700, 0, b"");
-    entry(b"opt/closed/file", Regular, 0o600, 0, b"secret");
-    entry(b"opt/setuid", Regular, 0o4755, 0, b"#!/bin/sh\n");
-    entry(b"opt/of-somebody", Regular, 0o640, 1000, b"owned");
+    entry(&mut lower, b"opt/sticky/", Directory, 0o1777, 0, b"");
+    entry(&mut lower, b"opt/setgid/", Directory, 0o2750, 0, b"");
+    entry(&mut lower, b"opt/closed/", Directory, 0o700, 0, b"");
+    entry(&mut lower, b"opt/closed/file", Regular, 0o600, 0, b"secret");
+    entry(&mut lower, b"opt/setuid", Regular, 0o4755, 0, b"#!/bin/sh\n");
+    entry(&mut lower, b"opt/of-somebody", Regular, 0o640, 1000, b"owned");
     for name in [b"\xff\xfe".as_slice(), b"\xc3", b"latin-\xe9", b"utf-8-\xc3\xa9"] {
-        entry(&[b"opt/bytes/", name].concat(), Regular, 0o644, 0, name);
-        entry(&[b"opt/bytes/to-", name].concat(), Symlink, 0o777, 0, name);
-        entry(&[b"opt/bytes/also-", name].concat(), Link, 0o644, 0, &[b"opt/bytes/", name].concat());
+        entry(&mut lower, &[b"opt/bytes/", name].concat(), Regular, 0o644, 0, name);
+        entry(&mut lower, &[b"opt/bytes/to-", name].concat(), Symlink, 0o777, 0, name);
+        entry(&mut lower, &[b"opt/bytes/also-", name].concat(), Link, 0o644, 0, &[b"opt/bytes/", name].concat());
     }
+    let mut file = |path: &str, content: &[u8]| entry(&mut lower, path.as_bytes(), Regular, 0o644, 0, content);
+    file("opt/replaced", &noise(2 * BLOCK + 1));
+    file("opt/replaced-small", b"the lower one");
+    file("opt/removed-file", &noise(BLOCK + 5));
+    file("opt/removed/small", b"gone");
+    file("opt/removed/large", &noise(2 * BLOCK + 5));
+    file("opt/emptied/small", b"gone");
+    file("opt/emptied/large", &noise(3 * BLOCK + 5));
+    file("opt/first-name", &noise(BLOCK + 9));
+    file("opt/behind", &noise(BLOCK + 11));
+    entry(&mut lower, b"opt/second-name", Link, 0o644, 0, b"opt/first-name");
+
+    let mut upper = tar::Builder::new(Vec::new());
+    for directory in ["opt/", "opt/emptied/"] {
+        entry(&mut upper, directory.as_bytes(), Directory, 0o755, 0, b"");
+    }
+    let mut file = |path: &str, content: &[u8]| entry(&mut upper, path.as_bytes(), Regular, 0o644, 0, content);
+    file("opt/replaced", &noise(BLOCK + 1));
+    file("opt/replaced-small", b"the upper one");
+    file("opt/.wh.removed-file", b"");
+    file("opt/.wh.removed", b"");
+    file("opt/emptied/new", b"new");
+    file("opt/emptied/.wh..wh..opq", b"");
+    file("opt/.wh.first-name", b"");
+    // What the lower layer held elsewhere, where it is hidden now.
+    file("opt/again", &noise(2 * BLOCK + 5));
+
     let tree = programs.iter().fold(image::Tree::empty(), |tree, program| tree.libraries_of(program));
-    let layers = [tar.into_inner().unwrap(), tree.layer()];
+    let layers = [lower.into_inner().unwrap(), upper.into_inner().unwrap(), tree.layer()];
     image::layout(directory, &layers, json!({"Env": ["PATH=/usr/bin:/bin"]}));
 }
 

@@ -16,7 +16,7 @@ use rattler_conda_types::Subdir;
 use crate::cases;
 use crate::listing::{Kind, Listing, Seen};
 use crate::packages::{Built, Format};
-use crate::programs::said;
+use crate::programs::{over, said, tar};
 use crate::workspace::{OCI, SIF, Shelf, Workspace, succeeds};
 
 /// The directories of an image that are compared: what else there is belongs to one format alone, or is the C library.
@@ -222,7 +222,7 @@ fn unpacked_base(workspace: &Workspace) -> anyhow::Result<Listing> {
     let source = ImageSource::open(&workspace.work("base"))?;
     for layer in source.image("amd64")?.manifest.layers() {
         let blob = workspace.work("base").join("blobs/sha256").join(layer.digest().digest());
-        said(crate::programs::tar().arg(blob).arg("-C").arg(&directory))?;
+        over(&blob, &directory, |layer, root| said(tar().arg(layer).arg("-C").arg(root)))?;
     }
     let mut listing = Listing::of(&directory, &["opt"])?;
     listing.0.values_mut().filter(|seen| matches!(seen.kind, Kind::Symlink(_))).for_each(|seen| seen.names = None);

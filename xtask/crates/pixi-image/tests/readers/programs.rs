@@ -194,13 +194,38 @@ with tarfile.open(sys.argv[1], errorlevel=2) as layer:
     lab.compare_oci(found)
 }
 
-/// Unpacks the layers over one another: packages bring no whiteouts.
+/// Unpacks the layers over one another.
 fn each_layer(lab: &Lab, unpack: impl Fn(&Path, &Path) -> anyhow::Result<String>) -> anyhow::Result<Listing> {
     let scratch = lab.scratch()?;
     for layer in &lab.layout()?.layers {
-        unpack(layer, scratch.path())?;
+        over(layer, scratch.path(), &unpack)?;
     }
     Listing::of(scratch.path(), TOPS)
+}
+
+/// Unpacks a layer over those below it: what its whiteouts name goes before, and they themselves after.
+pub fn over(layer: &Path, root: &Path, unpack: impl Fn(&Path, &Path) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let remove = |path: &Path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let listed = said(Command::new("tar").arg("-tf").arg(layer))?;
+    let whiteouts = || listed.lines().filter_map(|line| Some((line, line.rsplit_once("/.wh.")?)));
+    for (_, (above, name)) in whiteouts() {
+        match name {
+            ".wh..opq" => {
+                for entry in fs::read_dir(root.join(above))? {
+                    remove(&entry?.path())?;
+                }
+            }
+            name => remove(&root.join(above).join(name))?,
+        }
+    }
+    unpack(layer, root)?;
+    for (line, (above, _)) in whiteouts() {
+        let above = fs::File::open(root.join(above))?;
+        let modified = above.metadata()?.modified()?;
+        fs::remove_file(root.join(line))?;
+        above.set_modified(modified)?;
+    }
+    Ok(())
 }
 
 pub fn umoci(lab: &Lab) -> anyhow::Result<()> {
