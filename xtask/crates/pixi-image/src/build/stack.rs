@@ -24,7 +24,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 pub struct StackedLayer {
     /// All that it brings.
     pub pack: PackFile,
-    /// The entries of which no later layer has left anything, by their place in the pack's index.
+    /// The files to which no name leads any more, by their place among the pack's entries.
     pub hidden: BTreeSet<usize>,
 }
 
@@ -51,8 +51,7 @@ impl<'a> Stack<'a> {
         progress: &dyn Progress,
     ) -> Result<Self, BuildError> {
         let mut tree = Tree::new(Mode::EXECUTABLE, 0);
-        let mut packs = Vec::new();
-        let mut count = 0;
+        let (mut packs, mut count) = (Vec::new(), 0);
         for number in 0..base.depth() {
             let pack = pack(base, number, targets, compressors, store, progress)?;
             // Where a file's content would begin stands the number of its entry, by which it is found again.
@@ -65,19 +64,21 @@ impl<'a> Stack<'a> {
             count += pack.index.entries.len();
             packs.push(pack);
         }
-        let mut hidden: BTreeSet<usize> = (0..count).collect();
+        let mut is_left = vec![false; count];
         for (_, _, node) in tree.walk() {
             if let NodeKind::File(data) = &node.kind {
-                hidden.remove(&(data.start as usize));
+                is_left[data.start as usize] = true;
             }
         }
-        let mut layers = Vec::new();
-        for pack in packs {
-            let above = hidden.split_off(&pack.index.entries.len());
-            let of_layer =
-                std::mem::replace(&mut hidden, above.iter().map(|at| at - pack.index.entries.len()).collect());
-            layers.push(StackedLayer { pack, hidden: of_layer });
-        }
+        let mut first = 0;
+        let layers = packs.into_iter().map(|pack| {
+            let files = pack.index.entries.iter().enumerate();
+            let files = files.filter(|(_, entry)| matches!(entry.kind, PackedKind::File(_)));
+            let hidden = files.map(|(at, _)| at).filter(|at| !is_left[first + at]).collect();
+            first += pack.index.entries.len();
+            StackedLayer { pack, hidden }
+        });
+        let layers = layers.collect();
         Ok(Self { base, reference, layers, tree })
     }
 }
@@ -261,10 +262,8 @@ mod tests {
             names.entry(id).or_insert_with(|| path.to_string());
             found.insert(path.to_string(), what);
         }
-        let is_file = |entry: &crate::pack::PackedEntry| matches!(entry.kind, PackedKind::File(_));
         let hidden = |layer: &StackedLayer| {
-            let entries = layer.hidden.iter().map(|at| &layer.pack.index.entries[*at]);
-            entries.filter(|entry| is_file(entry)).map(|entry| entry.path.to_string()).collect()
+            layer.hidden.iter().map(|at| layer.pack.index.entries[*at].path.to_string()).collect()
         };
         Ok((found, stack.layers.iter().map(hidden).collect()))
     }

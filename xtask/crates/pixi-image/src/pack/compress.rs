@@ -32,7 +32,8 @@ pub fn level_of_block(earlier: Option<u32>) -> i32 {
     if is_hard { HARD_LEVEL } else { LEVEL }
 }
 
-/// Chunks that wait beside one for each thread, so that none waits for chunks.
+/// Chunks of a pack that are on their way beside two for each thread. What feeds the threads is woken when half of them are
+/// done: woken for each, it would interrupt the threads as often, and a build takes 4 % longer.
 const SPARE: usize = 14;
 
 struct Job {
