@@ -234,9 +234,10 @@ impl EntrySink for Found<'_> {
     fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_library();
         let name = String::from_utf8_lossy(entry.path.file_name()).into_owned();
-        if entry.kind == EntryKind::Directory {
-            self.directories.insert(entry.path.clone());
-        }
+        // A directory need not have an entry of its own.
+        let is_directory = entry.kind == EntryKind::Directory;
+        self.directories.extend(std::iter::successors(entry.path.parent(), ImagePath::parent));
+        self.directories.extend(is_directory.then(|| entry.path.clone()));
         // The loader's own places (ld.so(8)): below /lib and /usr/lib.
         let in_place = entry.path.parts().next().is_some_and(|first| first.starts_with(b"lib"))
             || entry.path.as_bytes().starts_with(b"usr/lib");
