@@ -55,7 +55,7 @@ fn a_base_that_was_cut_or_changed_anywhere_is_never_used() {
     let whole = workspace.read("base.tar");
     succeeds(&mut workspace.build_on("./base.tar"));
     let right = workspace.digests();
-    // The cache holds the merged base: the archive must be looked at all the same.
+    // The cache holds the packs of its layers: the archive must be looked at all the same.
     for cold in [true, false] {
         for part in [1, 3, 5, 7, 9] {
             let at = whole.len() * part / 10;

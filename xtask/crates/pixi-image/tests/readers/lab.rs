@@ -19,12 +19,12 @@ use crate::packages::{Built, Format};
 use crate::programs::{over, said, tar};
 use crate::workspace::{OCI, SIF, Shelf, Workspace, succeeds};
 
-/// The directories of an image that are compared: what else there is belongs to one format alone, or is the C library.
 /// Under which name engines load the image.
 pub fn name() -> String {
     format!("pixi-image-readers-{}:test", std::process::id())
 }
 
+/// The directories of an image that are compared: what else there is belongs to one format alone, or is the C library.
 pub const TOPS: &[&str] = &["app", "opt"];
 /// Where packages stand in an OCI image; a link in a SIF.
 pub const PREFIX: &str = "app/.pixi/environment";
