@@ -29,7 +29,7 @@ const RANKS: &[&[&str]] = &[
 
 /// The modules of pixi-image, lowest first. Those of one row see nothing of each other.
 const PIXI_IMAGE_RANKS: &[&[&str]] = &[
-    &["entry", "model", "progress", "secrets"],
+    &["entry", "model", "pieces", "progress", "secrets"],
     &["activation", "config", "hashed", "layers", "layout", "manifest", "publish", "tree"],
     &["http", "lock", "singularity", "source", "squashfs", "store"],
     &["clobber", "fetch", "pack", "sif", "solve"],

@@ -59,6 +59,11 @@ pub struct CompleteArchive {
     pub file: Complete,
 }
 
+/// The place of a blob that was begun.
+pub struct BegunBlob {
+    start: u64,
+}
+
 /// An archive that is being written. It appears when [`ArchiveWriter::finish`] has named its image.
 pub struct ArchiveWriter {
     pending: Pending,
@@ -85,20 +90,38 @@ impl ArchiveWriter {
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), CopyError>,
     ) -> Result<(Digest, u64), ArchiveError> {
-        let start = self.position;
-        self.write(&[0; 512])?;
+        let begun = self.begin_blob()?;
         let mut hashed = Hashed::new(&mut self.out);
         let written = write(&mut hashed);
         let (digest, size) = hashed.finish();
         written.map_err(|error| self.copy_error(error))?;
+        self.position += size;
+        self.end_blob(begun, digest)?;
+        Ok((digest, size))
+    }
+
+    /// Begins a blob whose bytes go to [`ArchiveWriter::go_on`], until [`ArchiveWriter::end_blob`] says what it is.
+    pub fn begin_blob(&mut self) -> Result<BegunBlob, ArchiveError> {
+        let start = self.position;
+        self.write(&[0; 512])?;
+        Ok(BegunBlob { start })
+    }
+
+    /// Adds bytes to the blob that was begun.
+    pub fn go_on(&mut self, _: &BegunBlob, bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.write(bytes)
+    }
+
+    /// Ends a blob, whose digest the caller vouches for, and returns its size.
+    pub fn end_blob(&mut self, BegunBlob { start }: BegunBlob, digest: Digest) -> Result<u64, ArchiveError> {
+        let size = self.position - start - 512;
         if self.blobs.insert(digest) {
-            self.position += size;
             self.pad(size)?;
             self.header_at(start, &blob_name(digest), size)?;
         } else {
             self.rewind(start)?;
         }
-        Ok((digest, size))
+        Ok(size)
     }
 
     /// Adds a blob whose digest and size in bytes are known; `write` vouches that these are its bytes.

@@ -1,11 +1,11 @@
 //! Digests of bytes that are on their way to somewhere else.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sha2::Digest as _;
 
 use crate::model::Digest;
+use crate::pieces::pieces;
 
 /// Passes bytes on and counts and hashes them.
 pub struct Hashed<W> {
@@ -39,15 +39,10 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// How many bytes are written and hashed at once.
-const PIECE: usize = 1 << 20;
-/// How many pieces wait for the hashing thread.
-const WAITING: usize = 4;
-
 /// Lets `write` write to `out`, in large pieces, which a thread of its own hashes meanwhile. Returns what `write` returns,
 /// and the SHA-256 and number of the bytes that it has flushed.
 pub fn hashed_aside<T>(out: impl Write, write: impl FnOnce(&mut dyn Write) -> T) -> (T, Digest, u64) {
-    let (pieces, arriving) = sync_channel::<Vec<u8>>(WAITING);
+    let (mut pieces, arriving) = pieces(out);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut hashed = Hashed::new(io::sink());
@@ -55,50 +50,17 @@ pub fn hashed_aside<T>(out: impl Write, write: impl FnOnce(&mut dyn Write) -> T)
             arriving.into_iter().for_each(|piece| drop(hashed.write_all(&piece)));
             hashed.finish()
         });
-        let mut aside = Aside { out, piece: Vec::with_capacity(PIECE), pieces };
-        let result = write(&mut aside);
-        drop(aside);
+        let result = write(&mut pieces);
+        drop(pieces);
         let (digest, size) = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (result, digest, size)
     })
 }
 
-struct Aside<W> {
-    out: W,
-    piece: Vec<u8>,
-    pieces: SyncSender<Vec<u8>>,
-}
-
-impl<W: Write> Aside<W> {
-    fn hand_over(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        self.out.write_all(&self.piece)?;
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        self.pieces.send(piece).map_err(|_| io::Error::other("the hashing thread has died"))
-    }
-}
-
-impl<W: Write> Write for Aside<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let now = bytes.len().min(PIECE - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..now]);
-        if self.piece.len() == PIECE {
-            self.hand_over()?;
-        }
-        Ok(now)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()?;
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::PIECE;
 
     #[test]
     fn what_is_hashed_aside_is_what_was_written() {

@@ -31,6 +31,7 @@ pub mod lock;
 pub mod manifest;
 pub mod model;
 pub mod pack;
+mod pieces;
 pub mod progress;
 pub mod publish;
 pub mod registry;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::mpsc::Receiver;
 
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
@@ -10,11 +11,11 @@ use super::placing::{self, Placed};
 use super::root::Root;
 use super::shelf::Shelf;
 use super::{BuildError, Request};
-use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
+use crate::archive::{self, ArchiveError, ArchiveWriter, BegunBlob, CompleteArchive, Layer};
 use crate::hashed::hashed_aside;
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
-use crate::model::{Digest, Environment};
-use crate::pack::{CopyError, FORMAT_VERSION, PackFile, TAR_END};
+use crate::model::{Digest, Environment, LockedPackage};
+use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, TAR_END};
 use crate::progress::{Progress, Reported};
 use crate::publish::{Complete, Pending};
 use crate::sif::{self, SifArchitecture, SifSpec};
@@ -62,6 +63,63 @@ pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError
     Ok(Digest::of(text.as_bytes()))
 }
 
+/// What an OCI archive will hold, up to the last layer of packages.
+pub struct Outline<'a> {
+    archive: ArchiveWriter,
+    base: Option<&'a Base>,
+    packages: &'a [LockedPackage],
+    /// By layer, in the order in which they are stacked.
+    groups: Vec<Vec<usize>>,
+    /// The first layer of packages, the largest, as its pack is made: it is packed for so long that all others wait.
+    first: Option<Receiver<Vec<u8>>>,
+    shelf: &'a Shelf,
+    created: i64,
+}
+
+impl<'a> Outline<'a> {
+    /// Settles the layers.
+    pub fn new(
+        environment: &'a Environment,
+        created: i64,
+        base: Option<&'a Base>,
+        shelf: &'a Shelf,
+        archive: ArchiveWriter,
+    ) -> Self {
+        let packages = environment.packages.as_slice();
+        let sizes: Vec<_> = packages.iter().map(|package| (package.name(), package.size().unwrap_or(0))).collect();
+        let groups = layers::group(&sizes, budget(base.map_or(0, Base::depth)));
+        let first = match groups.first().map(Vec::as_slice) {
+            Some([at]) => Some(shelf.follow(*at)),
+            _ => None,
+        };
+        Self { archive, base, packages, groups, first, shelf, created }
+    }
+
+    /// Writes the layers of the base, and those of the packages as these are made; none if one of them is not.
+    pub fn draft(self, store: &Store, progress: &dyn Progress) -> Result<Option<Draft>, BuildError> {
+        let Self { mut archive, base, packages, groups, first, shelf, created } = self;
+        let mut layers = Vec::new();
+        if let Some(base) = base {
+            copy_base(base, &mut archive, &mut layers, progress)?;
+        }
+        if budget(layers.len()) == 0 && !packages.is_empty() {
+            return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
+        }
+        let mut begun = first.map(|first| begin_layer(first, &mut archive, progress)).transpose()?.flatten();
+        for group in groups {
+            let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();
+            let Some(members) = members else { return Ok(None) };
+            layers.push(package_layer(&members, begun.take(), &mut archive, created, store, progress)?);
+        }
+        Ok(Some(Draft { archive, layers }))
+    }
+}
+
+/// How many layers of packages fit above so many of a base, with the one that only this image has.
+fn budget(depth: usize) -> usize {
+    PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(depth + 1))
+}
+
 /// An OCI archive up to the last layer of packages. It is written while packages are still packed.
 pub struct Draft {
     archive: ArchiveWriter,
@@ -69,35 +127,6 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Writes the layers of the base, and those of the packages as these come onto the shelf; none if one of them does not
-    /// come.
-    pub fn write(
-        environment: &Environment,
-        created: i64,
-        base: Option<&Base>,
-        shelf: &Shelf,
-        mut archive: ArchiveWriter,
-        store: &Store,
-        progress: &dyn Progress,
-    ) -> Result<Option<Self>, BuildError> {
-        let mut layers = Vec::new();
-        if let Some(base) = base {
-            copy_base(base, &mut archive, &mut layers, progress)?;
-        }
-        let budget = PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(layers.len() + 1));
-        let packages = &environment.packages;
-        if budget == 0 && !packages.is_empty() {
-            return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
-        }
-        let sizes: Vec<_> = packages.iter().map(|package| (package.name(), package.size().unwrap_or(0))).collect();
-        for group in layers::group(&sizes, budget) {
-            let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();
-            let Some(members) = members else { return Ok(None) };
-            layers.push(package_layer(&members, &mut archive, created, store, progress)?);
-        }
-        Ok(Some(Self { archive, layers }))
-    }
-
     /// Adds what only this image has.
     pub fn finish(self, request: &Request, root: &Root<'_>, progress: &dyn Progress) -> Result<Written, BuildError> {
         let Self { mut archive, mut layers } = self;
@@ -166,15 +195,44 @@ fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write) -> Result<(), CopyError> 
     }
 }
 
+/// Writes a layer as it arrives; nothing if nothing does, because its pack is there already.
+fn begin_layer(
+    arriving: Receiver<Vec<u8>>,
+    archive: &mut ArchiveWriter,
+    progress: &dyn Progress,
+) -> Result<Option<BegunBlob>, BuildError> {
+    let mut begun = None;
+    for piece in arriving {
+        let blob = match &begun {
+            Some(blob) => blob,
+            None => begun.insert(archive.begin_blob()?),
+        };
+        archive.go_on(blob, &piece)?;
+        progress.written(piece.len() as u64);
+    }
+    Ok(begun)
+}
+
+/// The layer of `members`; `begun` if its bytes are written already.
 fn package_layer(
     members: &[&PackagePack],
+    begun: Option<BegunBlob>,
     archive: &mut ArchiveWriter,
     created: i64,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Layer, BuildError> {
     let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
-    let (digest, size) = archive.layer(&packs, progress)?;
+    let (digest, size) = match (begun, packs.as_slice()) {
+        (Some(begun), [PackFile { index: PackIndex { blob: Some((digest, size)), .. }, .. }]) => {
+            let written = archive.end_blob(begun, *digest)?;
+            if written != *size {
+                return Err(ArchiveError::Describe(format!("{digest} has {written} bytes, expected {size}")).into());
+            }
+            (*digest, *size)
+        }
+        _ => archive.layer(&packs, progress)?,
+    };
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     let keys: Vec<_> = members.iter().map(|member| member.key.hex()).collect();
     // The diff id of several packs cannot be had from theirs: it is worked out once for each group.
@@ -199,7 +257,7 @@ fn package_layer(
 /// The digest of the uncompressed tar of a layer that holds `packs`.
 fn diff_id(packs: &[&PackFile]) -> Result<Digest, CopyError> {
     use sha2::Digest as _;
-    if let [PackFile { index: crate::pack::PackIndex { diff_id: Some(diff_id), .. }, .. }] = packs {
+    if let [PackFile { index: PackIndex { diff_id: Some(diff_id), .. }, .. }] = packs {
         return Ok(*diff_id);
     }
     struct Hasher(sha2::Sha256);

@@ -195,7 +195,7 @@ impl<'a> Plan<'a> {
             for _ in 0..(jobs.get() / COMPRESSORS_PER_DECODER).max(LEAST_DECODERS) {
                 scope.spawn(|| {
                     while let Some(at) = lock(&queue) {
-                        match self.pack(at) {
+                        match self.pack(at, shelf) {
                             Ok(made) => shelf.put(at, made),
                             Err(error) => {
                                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -209,7 +209,7 @@ impl<'a> Plan<'a> {
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn pack(&self, at: usize) -> Result<PackagePack, BuildError> {
+    fn pack(&self, at: usize, shelf: &Shelf) -> Result<PackagePack, BuildError> {
         let (package, key) = (&self.environment.packages[at], self.keys[at]);
         let ReadIndex { package: indexed, verified } = &self.indexes[at];
         let made = |file: PackFile, was_cached| {
@@ -234,9 +234,11 @@ impl<'a> Plan<'a> {
             shared: &self.clobbers.shared[at],
         };
         let file = PackFile::create(&place(self.store, &key, self.targets), |out| {
-            fill(out, self.compressors, self.targets, &package.identity(), |sink| {
-                Ok(indexed.stream(&self.archives[at].path, &placement, sink)?)
-            })
+            let mut writer = writer(out, self.compressors, self.targets);
+            if let Some(layer) = shelf.follower(at) {
+                writer = writer.with_layer(layer);
+            }
+            fill(writer, &package.identity(), |sink| Ok(indexed.stream(&self.archives[at].path, &placement, sink)?))
         })?;
         Ok(made(file, false))
     }
@@ -290,19 +292,21 @@ pub fn temporary(
     store: &Store,
     push: impl FnOnce(&mut dyn EntrySink) -> Result<(), BuildError>,
 ) -> Result<PackFile, BuildError> {
-    PackFile::temporary(&store.temporary(), |out| fill(out, compressors, targets, what, push))
+    PackFile::temporary(&store.temporary(), |out| fill(writer(out, compressors, targets), what, push))
+}
+
+/// What makes a pack of an image.
+pub fn writer<W: Write>(out: W, compressors: &Compressors, targets: Targets) -> PackWriter<'_, W> {
+    PackWriter::new(out, compressors, targets, is_read_by_activation)
 }
 
 /// Writes what `push` pushes as a pack of `what`.
 pub fn fill<W: Write>(
-    out: W,
-    compressors: &Compressors,
-    targets: Targets,
+    mut writer: PackWriter<'_, W>,
     what: &str,
     push: impl FnOnce(&mut dyn EntrySink) -> Result<(), BuildError>,
 ) -> Result<PackIndex, BuildError> {
     let fail = |source| BuildError::Packing { what: what.to_owned(), source };
-    let mut writer = PackWriter::new(out, compressors, targets, is_read_by_activation);
     push(&mut writer)?;
     let (index, mut out) = writer.finish().map_err(fail)?;
     out.flush().map_err(fail)?;

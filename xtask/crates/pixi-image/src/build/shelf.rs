@@ -1,14 +1,25 @@
 //! Packs on their way to the images: put down in any order, and taken in the order of the layers, while others are made.
 
+use std::collections::BTreeMap;
+use std::io::{Sink, sink};
+use std::sync::mpsc::Receiver;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::packs::PackagePack;
+use crate::pieces::{Pieces, pieces};
 
 /// A place for the pack of each package.
 pub struct Shelf {
     places: Vec<OnceLock<PackagePack>>,
-    is_closed: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_closed: bool,
+    /// What takes the layers of packs that are followed, until these are begun.
+    followers: BTreeMap<usize, Pieces<Sink>>,
 }
 
 impl Shelf {
@@ -16,30 +27,46 @@ impl Shelf {
     pub fn new(count: usize) -> Self {
         Self {
             places: std::iter::repeat_with(OnceLock::new).take(count).collect(),
-            is_closed: Mutex::new(false),
+            state: Mutex::default(),
             changed: Condvar::new(),
         }
     }
 
     /// Puts the pack of the package with the number `at` down.
     pub fn put(&self, at: usize, pack: PackagePack) {
-        let _is_closed = self.is_closed();
+        let mut state = self.state();
         // There is one pack for each package: a second one would be the same.
         let _ = self.places[at].set(pack);
+        state.followers.remove(&at);
         self.changed.notify_all();
     }
 
     /// The pack of the package with the number `at`, waited for; none if it was not made before the shelf was closed.
     pub fn wait_for(&self, at: usize) -> Option<&PackagePack> {
-        let mut is_closed = self.is_closed();
+        let mut state = self.state();
         loop {
             match self.places[at].get() {
-                None if !*is_closed => {
-                    is_closed = self.changed.wait(is_closed).unwrap_or_else(PoisonError::into_inner);
+                None if !state.is_closed => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 pack => return pack,
             }
         }
+    }
+
+    /// Where the layer of a pack will arrive while it is made: nothing if it is there already, a part if its making fails.
+    pub fn follow(&self, at: usize) -> Receiver<Vec<u8>> {
+        let mut state = self.state();
+        let (follower, arriving) = pieces(sink());
+        if !state.is_closed && self.places[at].get().is_none() {
+            state.followers.insert(at, follower);
+        }
+        arriving
+    }
+
+    /// What wants the layer of a pack that is begun.
+    pub fn follower(&self, at: usize) -> Option<Pieces<Sink>> {
+        self.state().followers.remove(&at)
     }
 
     /// What ends all waiting when it is dropped, however the packing ended.
@@ -47,8 +74,8 @@ impl Shelf {
         Closing(self)
     }
 
-    fn is_closed(&self) -> MutexGuard<'_, bool> {
-        self.is_closed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,7 +83,7 @@ struct Closing<'a>(&'a Shelf);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        *self.0.is_closed() = true;
+        *self.0.state() = State { is_closed: true, followers: BTreeMap::new() };
         self.0.changed.notify_all();
     }
 }
@@ -94,5 +121,22 @@ mod tests {
             drop(closing);
             assert_eq!(waiting.join().unwrap(), [Some("b".to_owned()), Some("a".to_owned()), None]);
         });
+    }
+
+    #[test]
+    fn who_follows_a_pack_is_told_when_there_is_nothing_to_follow() {
+        use std::io::Write;
+        let shelf = Shelf::new(4);
+        let closing = shelf.closing();
+        let arriving = [0, 1, 2].map(|at| shelf.follow(at));
+        let mut follower = shelf.follower(0).unwrap();
+        assert!(shelf.follower(0).is_none());
+        follower.write_all(b"layer").and_then(|()| follower.flush()).unwrap();
+        drop(follower);
+        shelf.put(1, pack("cached"));
+        drop(closing);
+        let late = [1, 3].map(|at| shelf.follow(at));
+        let all = arriving.into_iter().chain(late).map(|arriving| arriving.into_iter().flatten().collect::<Vec<_>>());
+        assert_eq!(all.collect::<Vec<_>>(), [&b"layer"[..], b"", b"", b"", b""]);
     }
 }

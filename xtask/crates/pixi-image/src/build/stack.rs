@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::BuildError;
-use super::packs::{cached, fill, place};
+use super::packs::{cached, fill, place, writer};
 use crate::entry::{ImagePath, Mode, WHITEOUT};
 use crate::model::Digest;
 use crate::pack::{Compressors, FORMAT_VERSION, HARD_LEVEL, LEVEL, PackFile, PackedContent, PackedKind, Targets};
@@ -111,7 +111,7 @@ fn pack(
     }
     let [_, place] = places;
     PackFile::create(&place, |out| {
-        fill(out, compressors, targets, "the base image", |sink| match targets {
+        fill(writer(out, compressors, targets), "the base image", |sink| match targets {
             Targets::NamesOnly => Ok(base.push_names(number, sink)?),
             _ => Ok(base.push_layer(number, sink)?),
         })

@@ -60,7 +60,7 @@ impl PackFile {
         fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
     ) -> Result<Self, E> {
         let mut pending = Pending::create(path).map_err(PackError::from)?;
-        let index = Output::fill(pending.file(), path, fill)?;
+        let index = Output::fill(&mut pending.writer().map_err(PackError::from)?, path, fill)?;
         let ended = write_index(pending.file(), &index);
         ended.map_err(|source| PackError::from(pending.error(source)))?;
         pending.publish(0o644).map_err(PackError::from)?;
@@ -172,13 +172,13 @@ impl PackFile {
 /// The file of a pack that is being made. The failure of a write is kept here: on its way back through sinks and sources
 /// it loses what it is about, and a full disk must not be taken for a damaged package.
 pub struct Output<'a> {
-    file: &'a mut File,
+    file: &'a mut dyn Write,
     failure: &'a Cell<Option<io::Error>>,
 }
 
 impl Output<'_> {
     fn fill<E: From<PackError>>(
-        file: &mut File,
+        file: &mut dyn Write,
         path: &Path,
         fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
     ) -> Result<PackIndex, E> {

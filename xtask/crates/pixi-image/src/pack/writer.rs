@@ -53,8 +53,8 @@ pub struct PackWriter<'a, W> {
     /// Chunks that are being compressed, in order, with the entry whose block each is.
     waiting: VecDeque<(Promise, Option<usize>)>,
     squashfs_position: u64,
-    /// The layer's blob as it will be, hashed and thrown away.
-    blob: Hashed<io::Sink>,
+    /// The layer's blob as it will be, hashed.
+    blob: Hashed<Box<dyn Write + 'a>>,
     tar: TarStream,
     fragment: Vec<u8>,
     fragments_begun: u32,
@@ -88,13 +88,18 @@ impl<'a, W: Write> PackWriter<'a, W> {
             index: PackIndex::default(),
             waiting: VecDeque::new(),
             squashfs_position: 0,
-            blob: Hashed::new(io::sink()),
+            blob: Hashed::new(Box::new(io::sink())),
             tar: TarStream { hasher: sha2::Sha256::new(), pending: Vec::new(), size: 0 },
             fragment: Vec::new(),
             fragments_begun: 0,
             current: None,
             capture,
         }
+    }
+
+    /// Writes the blob of a layer that holds this pack alone to `layer`, too, as it is made.
+    pub fn with_layer(self, layer: impl Write + 'a) -> Self {
+        Self { blob: Hashed::new(Box::new(layer)), ..self }
     }
 
     /// Writes what is left and hands over the index and the writer.
@@ -110,6 +115,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             self.tar.hasher.update(TAR_END);
             self.index.diff_id = Some(Digest(self.tar.hasher.finalize().into()));
             write_tar_end(&mut self.blob)?;
+            self.blob.flush()?;
             self.index.blob = Some(self.blob.finish());
         }
         Ok((self.index, self.out))
