@@ -59,8 +59,8 @@ pub struct CompleteArchive {
     pub file: Complete,
 }
 
-/// The place of a blob that was begun.
-pub struct BegunBlob {
+/// A layer that was begun, by where it stands in the archive.
+pub struct BegunLayer {
     start: u64,
 }
 
@@ -90,38 +90,53 @@ impl ArchiveWriter {
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), CopyError>,
     ) -> Result<(Digest, u64), ArchiveError> {
-        let begun = self.begin_blob()?;
-        let mut hashed = Hashed::new(&mut self.out);
-        let written = write(&mut hashed);
-        let (digest, size) = hashed.finish();
-        written.map_err(|error| self.copy_error(error))?;
-        self.position += size;
-        self.end_blob(begun, digest)?;
-        Ok((digest, size))
-    }
-
-    /// Begins a blob whose bytes go to [`ArchiveWriter::go_on`], until [`ArchiveWriter::end_blob`] says what it is.
-    pub fn begin_blob(&mut self) -> Result<BegunBlob, ArchiveError> {
         let start = self.position;
         self.write(&[0; 512])?;
-        Ok(BegunBlob { start })
+        let mut hashed = Hashed::new(&mut self.out);
+        let written = write(&mut hashed);
+        let blob = hashed.finish();
+        written.map_err(|error| self.copy_error(error))?;
+        self.position += blob.1;
+        self.end_blob(start, blob)?;
+        Ok(blob)
     }
 
-    /// Adds bytes to the blob that was begun.
-    pub fn go_on(&mut self, _: &BegunBlob, bytes: &[u8]) -> Result<(), ArchiveError> {
-        self.write(bytes)
-    }
-
-    /// Ends a blob, whose digest the caller vouches for, and returns its size.
-    pub fn end_blob(&mut self, BegunBlob { start }: BegunBlob, digest: Digest) -> Result<u64, ArchiveError> {
-        let size = self.position - start - 512;
-        if self.blobs.insert(digest) {
-            self.pad(size)?;
-            self.header_at(start, &blob_name(digest), size)?;
-        } else {
-            self.rewind(start)?;
+    /// Begins a layer with what arrives, until nothing more does; none if nothing arrives.
+    pub fn begin_layer(
+        &mut self,
+        arriving: impl IntoIterator<Item = Vec<u8>>,
+        progress: &dyn Progress,
+    ) -> Result<Option<BegunLayer>, ArchiveError> {
+        let start = self.position;
+        for piece in arriving {
+            if self.position == start {
+                self.write(&[0; 512])?;
+            }
+            self.write(&piece)?;
+            progress.written(piece.len() as u64);
         }
-        Ok(size)
+        Ok((self.position > start).then_some(BegunLayer { start }))
+    }
+
+    /// Ends the layer that was begun: it holds `pack` alone, whose making has sent the bytes.
+    pub fn end_layer(&mut self, begun: BegunLayer, pack: &PackFile) -> Result<(Digest, u64), ArchiveError> {
+        let blob =
+            pack.index.blob.ok_or_else(|| ArchiveError::Describe("a pack that was followed has no layer".into()))?;
+        self.end_blob(begun.start, blob)?;
+        Ok(blob)
+    }
+
+    /// Fills in the header of a blob that is written, or takes the blob back if it is there already.
+    fn end_blob(&mut self, start: u64, (digest, size): (Digest, u64)) -> Result<(), ArchiveError> {
+        let written = self.position - start - 512;
+        if written != size {
+            return Err(wrong_size(digest, written, size));
+        }
+        if !self.blobs.insert(digest) {
+            return self.rewind(start);
+        }
+        self.pad(size)?;
+        self.header_at(start, &blob_name(digest), size)
     }
 
     /// Adds a blob whose digest and size in bytes are known; `write` vouches that these are its bytes.
@@ -139,10 +154,7 @@ impl ArchiveWriter {
         let end = self.out.stream_position();
         match end.map_err(|source| self.pending.error(source))? {
             end if end == self.position => self.pad(size),
-            end => {
-                let written = end + size - self.position;
-                Err(ArchiveError::Describe(format!("{digest} has {written} bytes, expected {size}")))
-            }
+            end => Err(wrong_size(digest, end + size - self.position, size)),
         }
     }
 
@@ -333,6 +345,10 @@ pub fn single_layer(
         .build()
         .map_err(|error| ArchiveError::Describe(error.to_string()))?;
     archive.finish(config, &[layer], reference)
+}
+
+fn wrong_size(digest: Digest, written: u64, expected: u64) -> ArchiveError {
+    ArchiveError::Describe(format!("{digest} has {written} bytes, expected {expected}"))
 }
 
 /// Writes the gzip stream of a layer that holds `packs` one after the other.

@@ -11,10 +11,10 @@ use super::placing::{self, Placed};
 use super::root::Root;
 use super::shelf::Shelf;
 use super::{BuildError, Request};
-use crate::archive::{self, ArchiveError, ArchiveWriter, BegunBlob, CompleteArchive, Layer};
+use crate::archive::{self, ArchiveError, ArchiveWriter, BegunLayer, CompleteArchive, Layer};
 use crate::hashed::hashed_aside;
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
-use crate::model::{Digest, Environment, LockedPackage};
+use crate::model::{Digest, Environment};
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, TAR_END};
 use crate::progress::{Progress, Reported};
 use crate::publish::{Complete, Pending};
@@ -67,7 +67,6 @@ pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError
 pub struct Outline<'a> {
     archive: ArchiveWriter,
     base: Option<&'a Base>,
-    packages: &'a [LockedPackage],
     /// By layer, in the order in which they are stacked.
     groups: Vec<Vec<usize>>,
     /// The first layer of packages, the largest, as its pack is made: it is packed for so long that all others wait.
@@ -79,33 +78,33 @@ pub struct Outline<'a> {
 impl<'a> Outline<'a> {
     /// Settles the layers.
     pub fn new(
-        environment: &'a Environment,
+        environment: &Environment,
         created: i64,
         base: Option<&'a Base>,
         shelf: &'a Shelf,
         archive: ArchiveWriter,
     ) -> Self {
-        let packages = environment.packages.as_slice();
-        let sizes: Vec<_> = packages.iter().map(|package| (package.name(), package.size().unwrap_or(0))).collect();
+        let packages = environment.packages.iter();
+        let sizes: Vec<_> = packages.map(|package| (package.name(), package.size().unwrap_or(0))).collect();
         let groups = layers::group(&sizes, budget(base.map_or(0, Base::depth)));
         let first = match groups.first().map(Vec::as_slice) {
             Some([at]) => Some(shelf.follow(*at)),
             _ => None,
         };
-        Self { archive, base, packages, groups, first, shelf, created }
+        Self { archive, base, groups, first, shelf, created }
     }
 
     /// Writes the layers of the base, and those of the packages as these are made; none if one of them is not.
     pub fn draft(self, store: &Store, progress: &dyn Progress) -> Result<Option<Draft>, BuildError> {
-        let Self { mut archive, base, packages, groups, first, shelf, created } = self;
+        let Self { mut archive, base, groups, first, shelf, created } = self;
         let mut layers = Vec::new();
         if let Some(base) = base {
             copy_base(base, &mut archive, &mut layers, progress)?;
         }
-        if budget(layers.len()) == 0 && !packages.is_empty() {
+        if budget(layers.len()) == 0 && !groups.is_empty() {
             return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
         }
-        let mut begun = first.map(|first| begin_layer(first, &mut archive, progress)).transpose()?.flatten();
+        let mut begun = archive.begin_layer(first.into_iter().flatten(), progress)?;
         for group in groups {
             let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();
             let Some(members) = members else { return Ok(None) };
@@ -195,28 +194,10 @@ fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write) -> Result<(), CopyError> 
     }
 }
 
-/// Writes a layer as it arrives; nothing if nothing does, because its pack is there already.
-fn begin_layer(
-    arriving: Receiver<Vec<u8>>,
-    archive: &mut ArchiveWriter,
-    progress: &dyn Progress,
-) -> Result<Option<BegunBlob>, BuildError> {
-    let mut begun = None;
-    for piece in arriving {
-        let blob = match &begun {
-            Some(blob) => blob,
-            None => begun.insert(archive.begin_blob()?),
-        };
-        archive.go_on(blob, &piece)?;
-        progress.written(piece.len() as u64);
-    }
-    Ok(begun)
-}
-
 /// The layer of `members`; `begun` if its bytes are written already.
 fn package_layer(
     members: &[&PackagePack],
-    begun: Option<BegunBlob>,
+    begun: Option<BegunLayer>,
     archive: &mut ArchiveWriter,
     created: i64,
     store: &Store,
@@ -224,13 +205,7 @@ fn package_layer(
 ) -> Result<Layer, BuildError> {
     let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
     let (digest, size) = match (begun, packs.as_slice()) {
-        (Some(begun), [PackFile { index: PackIndex { blob: Some((digest, size)), .. }, .. }]) => {
-            let written = archive.end_blob(begun, *digest)?;
-            if written != *size {
-                return Err(ArchiveError::Describe(format!("{digest} has {written} bytes, expected {size}")).into());
-            }
-            (*digest, *size)
-        }
+        (Some(begun), [pack, ..]) => archive.end_layer(begun, pack)?,
         _ => archive.layer(&packs, progress)?,
     };
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();

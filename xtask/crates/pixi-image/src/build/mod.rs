@@ -207,8 +207,11 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let stacking = scope.spawn(|| {
             base.map(|(base, name)| Stack::new(base, name, of_base, &compressors, store, progress)).transpose()
         });
-        let outline = |archive| image::Outline::new(&environment, created, base.map(|(base, _)| base), &shelf, archive);
-        let draft = |outline: image::Outline<'_>| outline.draft(store, progress);
+        let start_draft = |archive| {
+            // What is followed must be known before the first package is packed.
+            let outline = image::Outline::new(&environment, created, base.map(|(base, _)| base), &shelf, archive);
+            scope.spawn(move || outline.draft(store, progress))
+        };
         let closing = shelf.closing();
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
         let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
@@ -216,8 +219,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let plan =
             packs::Plan::new(&environment, &prefix, targets, &archives, &compressors, request.jobs, store, progress)?;
         // What stands is known when all packs are there; where one has to be made, that is not likely.
-        let outlined = archive.take_if(|_| plan.lacks_packs()).map(outline);
-        let drafting = outlined.map(|outline| scope.spawn(move || draft(outline)));
+        let drafting = archive.take_if(|_| plan.lacks_packs()).map(start_draft);
         plan.pack_all(request.jobs, &shelf)?;
         drop(closing);
         let base = stacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -232,7 +234,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let stands = |format| standing.iter().any(|artifact| artifact.format == format);
         let drafting = match stands(Format::Oci) {
             true => None,
-            false => drafting.or_else(|| archive.map(outline).map(|outline| scope.spawn(move || draft(outline)))),
+            false => drafting.or_else(|| archive.map(start_draft)),
         };
         sif.take_if(|_| stands(Format::Sif));
         for artifact in &standing {
