@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::entry::EntrySink;
 use crate::hashed::Hashed;
 use crate::model::Digest;
-use crate::pack::{Compressors, CopyError, PackError, PackFile, PackIndex, PackWriter, TAR_END, Targets};
+use crate::pack::{Compressors, CopyError, PackError, PackFile, PackIndex, PackWriter, TAR_END, Targets, write_layer};
 use crate::progress::{Progress, Reported, Silent};
 use crate::publish::{Complete, Pending, PublishError, Steady};
 
@@ -158,7 +158,7 @@ impl ArchiveWriter {
         }
     }
 
-    /// Adds the layer that holds `packs` one after the other, and returns the digest and the size of its blob.
+    /// Adds the layer that holds `packs`, and returns the digest and the size of its blob.
     pub fn layer(&mut self, packs: &[&PackFile], progress: &dyn Progress) -> Result<(Digest, u64), ArchiveError> {
         let write = |out: &mut dyn Write| write_layer(packs, &mut Reported::new(out, progress));
         match packs {
@@ -349,14 +349,6 @@ pub fn single_layer(
 
 fn wrong_size(digest: Digest, written: u64, expected: u64) -> ArchiveError {
     ArchiveError::Describe(format!("{digest} has {written} bytes, expected {expected}"))
-}
-
-/// Writes the gzip stream of a layer that holds `packs` one after the other.
-fn write_layer(packs: &[&PackFile], out: &mut dyn Write) -> Result<(), CopyError> {
-    for pack in packs {
-        pack.write_layer(out)?;
-    }
-    crate::pack::write_tar_end(out).map_err(CopyError::Write)
 }
 
 /// A descriptor of a blob.

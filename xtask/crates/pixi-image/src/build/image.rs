@@ -12,10 +12,10 @@ use super::root::Root;
 use super::shelf::Shelf;
 use super::{BuildError, Request};
 use crate::archive::{self, ArchiveError, ArchiveWriter, BegunLayer, CompleteArchive, Layer};
-use crate::hashed::hashed_aside;
+use crate::hashed::{Hashed, hashed_aside};
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::{Digest, Environment};
-use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, TAR_END};
+use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, write_layer_tar};
 use crate::progress::{Progress, Reported};
 use crate::publish::{Complete, Pending};
 use crate::sif::{self, SifArchitecture, SifSpec};
@@ -231,26 +231,12 @@ fn package_layer(
 
 /// The digest of the uncompressed tar of a layer that holds `packs`.
 fn diff_id(packs: &[&PackFile]) -> Result<Digest, CopyError> {
-    use sha2::Digest as _;
     if let [PackFile { index: PackIndex { diff_id: Some(diff_id), .. }, .. }] = packs {
         return Ok(*diff_id);
     }
-    struct Hasher(sha2::Sha256);
-    impl Write for Hasher {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut hasher = Hasher(sha2::Sha256::new());
-    for pack in packs {
-        pack.write_tar(&mut hasher)?;
-    }
-    hasher.0.update(TAR_END);
-    Ok(Digest(hasher.0.finalize().into()))
+    let mut tar = Hashed::new(io::sink());
+    write_layer_tar(packs, &mut tar)?;
+    Ok(tar.finish().0)
 }
 
 /// The base's configuration with the activation, labels and time of this image.

@@ -18,6 +18,8 @@ const STORED_BLOCK: usize = 0xffff;
 pub enum Use {
     /// A full or last block of a large file: a gzip member of the layer and a block of the squashfs.
     Both,
+    /// Tar headers of the directories that come before all else: for a layer that no other pack shares.
+    Directories,
     /// Tar headers and small files.
     Layer,
     /// A fragment block.
@@ -61,7 +63,7 @@ impl Chunk {
     /// How many bytes it adds to the squashfs.
     pub fn squashfs_size(&self) -> u64 {
         match (self.used, self.encoding) {
-            (Use::Layer, _) => 0,
+            (Use::Directories | Use::Layer, _) => 0,
             (_, Encoding::Stored) => u64::from(self.stored),
             (_, Encoding::Deflate) => u64::from(self.stored) + 6,
         }

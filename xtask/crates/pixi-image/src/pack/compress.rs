@@ -147,7 +147,7 @@ pub(super) fn compress(raw: Vec<u8>, used: Use, level: i32) -> (Chunk, Vec<u8>) 
     let deflated = WORKBENCH.with_borrow_mut(|workbench| {
         let deflated = workbench.deflate(&raw, level)?;
         // A squashfs block must not be longer than its content; 6 is the zlib frame.
-        (deflated.len() + 6 < raw.len() || used == Use::Layer).then(|| deflated.to_vec())
+        (deflated.len() + 6 < raw.len() || matches!(used, Use::Directories | Use::Layer)).then(|| deflated.to_vec())
     });
     let (crc32, adler32, length) = (libdeflater::crc32(&raw), libdeflater::adler32(&raw), raw.len());
     let (encoding, stored, check) = match deflated {

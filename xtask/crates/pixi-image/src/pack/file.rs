@@ -79,9 +79,9 @@ impl PackFile {
         Ok(Self { path: directory.to_owned(), nameless: Some(file), index })
     }
 
-    /// Writes the pack's gzip members, in order.
-    pub fn write_layer(&self, out: &mut dyn Write) -> Result<(), CopyError> {
-        self.copy(|_, chunk| chunk.in_layer(), |chunk, stored| chunk.write_gzip(stored, out))
+    /// Writes the chunks that are wanted as gzip members, in order.
+    pub(super) fn write_gzip(&self, wanted: fn(&Chunk) -> bool, out: &mut dyn Write) -> Result<(), CopyError> {
+        self.copy(|_, chunk| wanted(chunk), |chunk, stored| chunk.write_gzip(stored, out))
     }
 
     /// Writes the pack's squashfs blocks, in order, but for the chunks that are `left_out`.
@@ -127,12 +127,12 @@ impl PackFile {
         }
     }
 
-    /// Writes the pack's piece of the uncompressed tar stream.
-    pub fn write_tar(&self, out: &mut dyn Write) -> Result<(), CopyError> {
+    /// Writes what the chunks that are wanted hold of the uncompressed tar stream, in order.
+    pub(super) fn write_tar(&self, wanted: fn(&Chunk) -> bool, out: &mut dyn Write) -> Result<(), CopyError> {
         let mut decompressor = libdeflater::Decompressor::new();
         let mut raw = Vec::new();
         self.copy(
-            |_, chunk| chunk.in_layer(),
+            |_, chunk| wanted(chunk),
             |chunk, stored| match chunk.encoding {
                 Encoding::Stored => out.write_all(stored),
                 Encoding::Deflate => {

@@ -6,7 +6,8 @@
 //! deflated once; a layer wraps the chunk as a gzip member, the squashfs wraps it as a block:
 //!
 //! ```text
-//! entries ──> tar headers, small files ──> chunks for the layer only
+//! entries ──> headers of directories ──> chunks for a layer of this pack alone
+//!        ├──> tar headers, small files ──> chunks for the layer only
 //!        ├──> large files, per 128 KiB ──> chunks for both
 //!        └──> small files, gathered    ──> chunks for the squashfs only (fragment blocks)
 //! ```
@@ -17,6 +18,7 @@
 mod chunk;
 mod compress;
 mod file;
+mod layer;
 mod tar_header;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,11 @@ use crate::model::Digest;
 pub use chunk::{Chunk, Encoding, Use};
 pub use compress::{Compressors, HARD_LEVEL, LAYER_LEVEL, LEVEL, LOOK_BACK, level_of_block};
 pub use file::{CopyError, PackError, PackFile};
+pub use layer::{write_layer, write_layer_tar};
 pub use writer::{PackWriter, SMALL, Targets};
 
 /// Raised whenever the bytes of a pack, or those that it yields, change for the same input; part of every cache key.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// What a tar stream ends with: two blocks of zeros (POSIX ustar).
 pub const TAR_END: [u8; 1024] = [0; 1024];
@@ -47,20 +50,12 @@ pub struct PackIndex {
     pub entries: Vec<PackedEntry>,
     /// The fragment blocks: start relative to the pack's squashfs bytes, and size with bit 24 when stored raw.
     pub fragments: Vec<(u64, u32)>,
-    /// The length of the pack's piece of the tar stream in bytes, without the end of the archive.
-    pub tar_size: u64,
     /// The diff id of a layer that holds this pack alone; none when the pack is not for layers.
     pub diff_id: Option<Digest>,
     /// Digest and size in bytes of the blob of a layer that holds this pack alone; none when the pack is not for layers.
     pub blob: Option<(Digest, u64)>,
     /// Contents of the files that activation reads, by path.
     pub captured: Vec<(ImagePath, Vec<u8>)>,
-}
-
-/// Writes the gzip member that ends the tar stream of a layer.
-pub fn write_tar_end(out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    let (chunk, stored) = compress::compress(TAR_END.to_vec(), Use::Layer, LAYER_LEVEL);
-    chunk.write_gzip(&stored, out)
 }
 
 impl PackIndex {

@@ -27,9 +27,9 @@ fn pack(threads: usize, targets: Targets, fill: impl FnOnce(&mut dyn EntrySink))
 }
 
 /// The uncompressed tar stream by way of the gzip members, with an independent decoder.
-fn layer(pack: &PackFile) -> Vec<u8> {
+fn layer(packs: &[&PackFile]) -> Vec<u8> {
     let (mut gzip, mut tar) = (Vec::new(), Vec::new());
-    pack.write_layer(&mut gzip).unwrap();
+    write_layer(packs, &mut gzip).unwrap();
     flate2::read::MultiGzDecoder::new(&gzip[..]).read_to_end(&mut tar).unwrap();
     tar
 }
@@ -96,7 +96,7 @@ fn every_kind_of_entry_reads_back_from_the_layer() {
         sink.entry(&entry(EntryKind::Hardlink { target: path("d/captured") }, "d/h")).unwrap();
     });
     assert_eq!(pack.index.captured, [(path("d/captured"), b"seen".to_vec())]);
-    let tar = layer(&pack);
+    let tar = layer(&[&pack]);
     let mut archive = tar::Archive::new(&tar[..]);
     let seen: Vec<_> = archive
         .entries()
@@ -109,6 +109,38 @@ fn every_kind_of_entry_reads_back_from_the_layer() {
         .collect();
     let expected = [("d/", 7, 0), ("d/captured", 1, 0), (&long, 2, 0), ("d/s", 7, 300), ("d/h", 7, 10)];
     assert_eq!(seen, expected.map(|(name, mtime, link)| (name.to_owned(), mtime, link)));
+}
+
+#[test]
+fn packs_that_share_a_layer_have_every_directory_in_it_once() {
+    let long = "n".repeat(120);
+    let of = |directories: &[&str], files: &[&str]| {
+        pack(1, Targets::Both, |sink| {
+            for name in directories {
+                let kind = EntryKind::Directory;
+                sink.entry(&Entry { path: path(name), kind, mode: Mode::EXECUTABLE, mtime: 7 }).unwrap();
+            }
+            for name in files {
+                push_file(sink, path(name), Mode::FILE, 1, &content(2, 200_000)).unwrap();
+            }
+        })
+    };
+    let packs =
+        [of(&["a", "a/b", &long], &["a/b/1", "top"]), of(&["a", "a/b"], &["a/b/2"]), of(&["c"], &[]), of(&[], &["3"])];
+    let packs: Vec<&PackFile> = packs.iter().collect();
+    let names = |packs: &[&PackFile]| -> Vec<String> {
+        let tar = layer(packs);
+        let mut inflated = Vec::new();
+        write_layer_tar(packs, &mut inflated).unwrap();
+        assert_eq!(inflated, tar);
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entries = archive.entries().unwrap();
+        entries.map(|entry| String::from_utf8(entry.unwrap().path_bytes().to_vec()).unwrap()).collect()
+    };
+    let long = format!("{long}/");
+    assert_eq!(names(&packs), ["a/", "a/b/", "c/", &long, "a/b/1", "top", "a/b/2", "3"]);
+    assert_eq!(names(&packs[1..2]), ["a/", "a/b/", "a/b/2"]);
+    assert_eq!(packs[1].index.diff_id, Some(Digest::of(&layer(&packs[1..2]))));
 }
 
 #[test]
@@ -151,12 +183,10 @@ proptest! {
         prop_assert_eq!(&squashfs_contents(&packed), &expected);
         prop_assert_eq!(&squashfs_contents(&make(1, Targets::SquashfsOnly)), &expected);
 
-        let mut tar = layer(&packed);
+        let tar = layer(&[&packed]);
         let mut inflated = Vec::new();
-        packed.write_tar(&mut inflated).unwrap();
+        write_layer_tar(&[&packed], &mut inflated).unwrap();
         prop_assert_eq!(&inflated, &tar);
-        prop_assert_eq!(tar.len() as u64, packed.index.tar_size);
-        tar.extend(TAR_END);
         prop_assert_eq!(packed.index.diff_id, Some(Digest::of(&tar)));
         let mut read = BTreeMap::new();
         for entry in tar::Archive::new(&tar[..]).entries().unwrap() {
@@ -168,8 +198,8 @@ proptest! {
         prop_assert_eq!(&read, &expected);
 
         let (mut one, mut other) = (Vec::new(), Vec::new());
-        packed.write_layer(&mut one).unwrap();
-        make(1, Targets::Both).write_layer(&mut other).unwrap();
+        write_layer(&[&packed], &mut one).unwrap();
+        write_layer(&[&make(1, Targets::Both)], &mut other).unwrap();
         prop_assert_eq!(one, other);
     }
 }

@@ -7,16 +7,14 @@ use sha2::Digest as _;
 
 use super::chunk::{Chunk, Use};
 use super::compress::{Compressors, LAYER_LEVEL, LEVEL, LOOK_BACK, Promise, level_of_block};
+use super::layer::{LAYER_CHUNK, write_tar_end};
 use super::tar_header::{headers, padding};
-use super::{PackIndex, PackedContent, PackedEntry, PackedKind, TAR_END, write_tar_end};
+use super::{PackIndex, PackedContent, PackedEntry, PackedKind, TAR_END};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath};
 use crate::hashed::Hashed;
 use crate::model::Digest;
 use crate::squashfs::BLOCK_SIZE;
 
-/// How many bytes of tar headers and small files one gzip member holds. Larger members compress a little better; the
-/// compressors' memory grows with them.
-const LAYER_CHUNK: usize = 256 * 1024;
 /// Files of less bytes are gathered in fragment blocks, and deflated once more for the layer. Larger ones are blocks of their
 /// own, deflated once for both, and whoever reads one decodes nothing else: with 16 KiB a SIF would be 0.4 % larger.
 pub const SMALL: usize = 24 * 1024;
@@ -66,7 +64,8 @@ pub struct PackWriter<'a, W> {
 struct TarStream {
     hasher: sha2::Sha256,
     pending: Vec<u8>,
-    size: u64,
+    /// Whether nothing but directories has come.
+    only_directories: bool,
 }
 
 /// The file whose content is arriving.
@@ -89,7 +88,7 @@ impl<'a, W: Write> PackWriter<'a, W> {
             waiting: VecDeque::new(),
             squashfs_position: 0,
             blob: Hashed::new(Box::new(io::sink())),
-            tar: TarStream { hasher: sha2::Sha256::new(), pending: Vec::new(), size: 0 },
+            tar: TarStream { hasher: sha2::Sha256::new(), pending: Vec::new(), only_directories: true },
             fragment: Vec::new(),
             fragments_begun: 0,
             current: None,
@@ -111,7 +110,6 @@ impl<'a, W: Write> PackWriter<'a, W> {
             self.settle_one()?;
         }
         if self.targets.have_layer() {
-            self.index.tar_size = self.tar.size;
             self.tar.hasher.update(TAR_END);
             self.index.diff_id = Some(Digest(self.tar.hasher.finalize().into()));
             write_tar_end(&mut self.blob)?;
@@ -127,7 +125,6 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return Ok(());
         }
         self.tar.hasher.update(bytes);
-        self.tar.size += bytes.len() as u64;
         if !shared {
             let mut rest = bytes;
             while !rest.is_empty() {
@@ -148,7 +145,8 @@ impl<'a, W: Write> PackWriter<'a, W> {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.tar.pending);
-        self.submit(bytes, Use::Layer, LAYER_LEVEL, None)
+        let used = if self.tar.only_directories { Use::Directories } else { Use::Layer };
+        self.submit(bytes, used, LAYER_LEVEL, None)
     }
 
     fn flush_fragment(&mut self) -> io::Result<()> {
@@ -289,6 +287,10 @@ impl<'a, W: Write> PackWriter<'a, W> {
 impl<W: Write> EntrySink for PackWriter<'_, W> {
     fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_of_file()?;
+        if self.tar.only_directories && entry.kind != EntryKind::Directory {
+            self.flush_tar()?;
+            self.tar.only_directories = false;
+        }
         self.tar(&headers(entry), false)?;
         match &entry.kind {
             EntryKind::File { size } => self.begin_file(entry, *size)?,

@@ -89,48 +89,39 @@ pub(super) fn check<'a>(places: impl Iterator<Item = (&'a ImagePath, bool)>) -> 
     Ok(())
 }
 
-/// Hands entries on, each after its parent directories, and every directory once: a package's entries become a layer of
-/// their own.
-pub(super) struct WithParents<'s> {
-    sink: &'s mut dyn EntrySink,
-    directories: BTreeSet<ImagePath>,
-}
+/// The directories that a package brings: those above its files, and empty ones. All are pushed before the first file, so
+/// that packages that share a layer can have theirs in it once.
+#[derive(Default)]
+pub(super) struct Directories(BTreeSet<ImagePath>);
 
-impl<'s> WithParents<'s> {
-    pub fn new(sink: &'s mut dyn EntrySink) -> Self {
-        Self { sink, directories: BTreeSet::new() }
+impl Directories {
+    /// Adds those above `path`.
+    pub fn above(&mut self, path: &ImagePath) {
+        if let Some(parent) = path.parent() {
+            self.add(parent);
+        }
     }
 
-    /// Pushes a directory and those above it that were not pushed yet.
-    pub fn directory(&mut self, path: ImagePath) -> io::Result<()> {
-        let mut missing = Vec::new();
+    /// Adds a directory and those above it.
+    pub fn add(&mut self, path: ImagePath) {
         let mut next = Some(path);
-        while let Some(path) = next.filter(|path| !self.directories.contains(path)) {
+        while let Some(path) = next {
             next = path.parent();
-            missing.push(path);
+            if !self.0.insert(path) {
+                return;
+            }
         }
-        for path in missing.into_iter().rev() {
-            self.directories.insert(path.clone());
-            self.sink.entry(&Entry {
-                path,
-                kind: EntryKind::Directory,
-                mode: Mode::EXECUTABLE,
-                mtime: GENERATED_MTIME,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl EntrySink for WithParents<'_> {
-    fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        if let Some(parent) = entry.path.parent() {
-            self.directory(parent)?;
-        }
-        self.sink.entry(entry)
     }
 
-    fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sink.data(bytes)
+    /// Pushes all of them, each after those above it.
+    pub fn push(self, sink: &mut dyn EntrySink) -> io::Result<()> {
+        let kind = EntryKind::Directory;
+        let mut entries = self.0.into_iter().map(|path| Entry {
+            path,
+            kind: kind.clone(),
+            mode: Mode::EXECUTABLE,
+            mtime: GENERATED_MTIME,
+        });
+        entries.try_for_each(|entry| sink.entry(&entry))
     }
 }

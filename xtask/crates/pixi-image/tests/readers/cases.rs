@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use pixi_image::layers::PACKAGE_LAYERS;
 use rattler_conda_types::package::FileMode;
 use serde_json::json;
 
@@ -40,7 +41,7 @@ fn hardlink(path: &str, target: &str) -> Member {
 /// All packages; none needs another but where they clash.
 pub fn packages() -> Vec<Package> {
     let packages = [sizes(), again(), sparse(), links(), names(), deep(), patched(), Package::new("only-info", [])];
-    packages.into_iter().chain(clashing()).map(Package::by_hand).collect()
+    packages.into_iter().chain(clashing()).chain(many()).map(Package::by_hand).collect()
 }
 
 fn sizes() -> Package {
@@ -70,6 +71,18 @@ fn again() -> Package {
             Member::file("again/small", text(513)),
         ],
     )
+}
+
+/// So many that some share a layer, in which no directory may come twice.
+fn many() -> impl Iterator<Item = Package> {
+    (0..PACKAGE_LAYERS + 20).map(|number| {
+        let name = format!("many-{number}");
+        let members = ["lib/many/common", "lib/many"].map(|directory| {
+            let content = format!("{directory} of {name}");
+            Member::file(&format!("{directory}/{name}"), content)
+        });
+        Package::new(&name, members)
+    })
 }
 
 fn sparse() -> Package {

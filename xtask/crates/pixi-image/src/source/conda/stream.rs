@@ -16,14 +16,14 @@ use super::record::{path_buf, paths_entry, record, sha256};
 use super::{CondaError, GENERATED_MTIME, IndexedPath, Kind, MAX_PATCHED, PackageIndex, Problem};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::model::{CondaPackage, Digest};
-use crate::source::placement::{Placement, WithParents};
+use crate::source::placement::{Directories, Placement};
 use crate::source::prefix::{BinaryError, replace_binary, replace_text};
 
 /// What is copied at a time.
 const PIECE: usize = 128 << 10;
 
-/// Pushes everything that `package` installs, each entry after its parent directories: listed directories, files in the
-/// order of the archive, entry points, the record. The entries are a function of the archive and the placement alone.
+/// Pushes everything that `package` installs: all directories, files in the order of the archive, entry points, the record.
+/// The entries are a function of the archive and the placement alone.
 pub fn stream(
     archive: &Path,
     package: &CondaPackage,
@@ -79,7 +79,7 @@ struct Linker<'a> {
     deferred: BTreeMap<ImagePath, Vec<usize>>,
     records: Vec<PathsEntry>,
     piece: Vec<u8>,
-    sink: WithParents<'a>,
+    sink: &'a mut dyn EntrySink,
 }
 
 impl<'a> Linker<'a> {
@@ -101,12 +101,12 @@ impl<'a> Linker<'a> {
             deferred: BTreeMap::new(),
             records: Vec::new(),
             piece: vec![0; PIECE],
-            sink: WithParents::new(sink),
+            sink,
         })
     }
 
     fn link(mut self, archive: &Path) -> Result<(), Problem> {
-        self.listed_directories()?;
+        self.directories()?;
         members::each(archive::open(archive, Part::Contents)?, |member, content| {
             self.member(member, content)?;
             Ok(ControlFlow::Continue(()))
@@ -120,15 +120,21 @@ impl<'a> Linker<'a> {
         self.entry_points()?;
         let content = record(self.package, std::mem::take(&mut self.records))?;
         let path = self.placement.image_path(&self.places.record)?;
-        push_file(&mut self.sink, path, Mode::FILE, GENERATED_MTIME, &content).map_err(Problem::Sink)
+        push_file(self.sink, path, Mode::FILE, GENERATED_MTIME, &content).map_err(Problem::Sink)
     }
 
-    /// The archive need not hold them: an empty directory is all in its name.
-    fn listed_directories(&mut self) -> Result<(), Problem> {
-        for at in 0..self.index.paths.len() {
-            if let (Some(Kind::Directory), Some(place)) = (self.index.paths[at].kind, self.places.files[at].clone()) {
-                let path = self.placement.image_path(&place)?;
-                self.sink.directory(path).map_err(Problem::Sink)?;
+    /// Those that are listed, which the archive need not hold: an empty directory is all in its name. And those above all
+    /// else that comes.
+    fn directories(&mut self) -> Result<(), Problem> {
+        let mut directories = Directories::default();
+        for place in self.places.entry_points.keys().chain([&self.places.record]) {
+            directories.above(&self.placement.image_path(place)?);
+        }
+        for (at, place) in self.places.files.iter().enumerate() {
+            let Some(place) = place else { continue };
+            let path = self.placement.image_path(place)?;
+            if self.index.paths[at].kind == Some(Kind::Directory) {
+                directories.add(path);
                 self.states[at] = State::Pushed(Pushed {
                     kind: EntryKind::Directory,
                     mode: Mode::EXECUTABLE,
@@ -137,9 +143,11 @@ impl<'a> Linker<'a> {
                     size: 0,
                     digest: None,
                 });
+            } else {
+                directories.above(&path);
             }
         }
-        Ok(())
+        directories.push(self.sink).map_err(Problem::Sink)
     }
 
     fn member(&mut self, member: Member, content: &mut dyn Read) -> Result<(), Problem> {
@@ -181,7 +189,7 @@ impl<'a> Linker<'a> {
         self.push(at, kind.clone(), mode, mtime)?;
         // Where the package gives no digest, the record must: as rattler's does.
         let mut hash = (listed.placeholder.is_some() || listed.sha256.is_none()).then(sha2::Sha256::new);
-        let sink = &mut self.sink;
+        let sink = &mut *self.sink;
         let mut write = |bytes: &[u8]| {
             if let Some(hash) = &mut hash {
                 hash.update(bytes);
@@ -306,7 +314,7 @@ impl<'a> Linker<'a> {
         for (place, entry_point) in std::mem::take(&mut self.places.entry_points) {
             let script = python.entry_point_script(self.placement.prefix, entry_point);
             let path = self.placement.image_path(&place)?;
-            push_file(&mut self.sink, path, Mode::EXECUTABLE, GENERATED_MTIME, &script).map_err(Problem::Sink)?;
+            push_file(self.sink, path, Mode::EXECUTABLE, GENERATED_MTIME, &script).map_err(Problem::Sink)?;
             let moved = self.placement.moved.get(&place);
             let size = script.len() as u64;
             self.records.push(PathsEntry {

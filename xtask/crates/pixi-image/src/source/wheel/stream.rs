@@ -9,16 +9,15 @@ use super::record::{self, Checksum, Hasher, Row};
 use super::{File, MAX_IN_MEMORY, Problem, WheelError, WheelIndex};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::model::Wheel;
-use crate::source::placement::{GENERATED_MTIME, Placement, WithParents};
+use crate::source::placement::{Directories, GENERATED_MTIME, Placement};
 
 /// What is copied at a time.
 const PIECE: usize = 128 << 10;
 /// The first line of a script for whatever python it is installed with; `#!pythonw` begins so too.
 const SHEBANG: &[u8] = b"#!python";
 
-/// Pushes everything that `wheel` installs, each entry after its parent directories: empty directories, files in the order
-/// of the archive, commands, what installers write, `RECORD`. The entries are a function of the archive and the placement
-/// alone.
+/// Pushes everything that `wheel` installs: all directories, files in the order of the archive, commands, what installers
+/// write, `RECORD`. The entries are a function of the archive and the placement alone.
 pub fn stream(
     archive: &Path,
     wheel: &Wheel,
@@ -27,7 +26,6 @@ pub fn stream(
     sink: &mut dyn EntrySink,
 ) -> Result<(), WheelError> {
     let installed = Places::new(index, wheel, placement.python).and_then(|places| {
-        let sink = WithParents::new(sink);
         Installer { places: &places, placement, rows: Vec::new(), piece: vec![0; PIECE], sink }.install(archive, index)
     });
     installed.map_err(|problem| WheelError {
@@ -44,18 +42,16 @@ struct Installer<'a> {
     /// The lines of the new `RECORD`.
     rows: Vec<Row>,
     piece: Vec<u8>,
-    sink: WithParents<'a>,
+    sink: &'a mut dyn EntrySink,
 }
 
 impl Installer<'_> {
     fn install(mut self, archive: &Path, index: &WheelIndex) -> Result<(), Problem> {
-        for place in &self.places.empty_directories {
-            self.sink.directory(self.placement.image_path(place)?).map_err(Problem::Sink)?;
-        }
+        self.directories(index)?;
         let mut archive = Archive::open(archive)?;
         for (file, place) in index.files.iter().zip(&self.places.files) {
             let Some((place, treatment)) = place else { continue };
-            if let (true, Some(checksum)) = (self.placement.shared.contains(place), &file.checksum) {
+            if let Some(checksum) = self.left_to_another(file, place) {
                 self.record(place, checksum, file.size);
                 continue;
             }
@@ -77,7 +73,29 @@ impl Installer<'_> {
         self.rows.push(Row { path: record, digest: None, size: None });
         let text = record::write(std::mem::take(&mut self.rows)).map_err(|error| Problem::Record(error.to_string()))?;
         let path = self.placement.image_path(&self.places.record)?;
-        push_file(&mut self.sink, path, Mode::FILE, GENERATED_MTIME, &text).map_err(Problem::Sink)
+        push_file(self.sink, path, Mode::FILE, GENERATED_MTIME, &text).map_err(Problem::Sink)
+    }
+
+    /// Pushes the directories above all that comes, and the empty ones.
+    fn directories(&mut self, index: &WheelIndex) -> Result<(), Problem> {
+        let files = index.files.iter().zip(&self.places.files).filter_map(|(file, place)| {
+            let (place, _) = place.as_ref()?;
+            self.left_to_another(file, place).is_none().then_some(place)
+        });
+        let generated = self.places.commands.keys().chain(self.places.written.keys()).chain([&self.places.record]);
+        let mut directories = Directories::default();
+        for place in files.chain(generated) {
+            directories.above(&self.placement.image_path(place)?);
+        }
+        for place in &self.places.empty_directories {
+            directories.add(self.placement.image_path(place)?);
+        }
+        directories.push(self.sink).map_err(Problem::Sink)
+    }
+
+    /// The checksum of a file that a later wheel brings, too.
+    fn left_to_another<'f>(&self, file: &'f File, place: &ImagePath) -> Option<&'f Checksum> {
+        file.checksum.as_ref().filter(|_| self.placement.shared.contains(place))
     }
 
     /// Pushes a file as it stands in the archive.
@@ -132,7 +150,7 @@ impl Installer<'_> {
 
     fn generated(&mut self, place: &ImagePath, mode: Mode, mtime: u32, content: &[u8]) -> Result<(), Problem> {
         let path = self.placement.image_path(place)?;
-        push_file(&mut self.sink, path, mode, mtime, content).map_err(Problem::Sink)?;
+        push_file(self.sink, path, mode, mtime, content).map_err(Problem::Sink)?;
         self.record(place, &Checksum::of(content), content.len() as u64);
         Ok(())
     }
