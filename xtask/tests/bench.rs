@@ -30,13 +30,20 @@ fn rounds_go_all_ways_in_turn_and_the_warm_up_does_not_count() {
     let stdout = measured(&repository, &[]);
     assert!(stdout.starts_with("the rehearsal's packages: 2 runs after a warm-up, on "), "{stdout}");
     assert!(stdout.contains("\ndocker: not measured: it is not installed\n"), "{stdout}");
-    for row in ["native OCI", "native SIF", "native both  ", "native both, nothing changed", "floor of both"] {
+    for row in [
+        "native OCI",
+        "native SIF",
+        "native both, base new",
+        "native both  ",
+        "native both, nothing changed",
+        "floor of both",
+    ] {
         assert!(stdout.contains(&format!("\n{row}")), "{row} in {stdout}");
     }
     let mut asked = BTreeMap::new();
     let calls = repository.calls();
     for call in &calls {
-        let workspace = if call.contains("/changed/") { "changed" } else { "" };
+        let workspace = ["changed", "bare"].into_iter().find(|name| call.contains(&format!("/{name}/"))).unwrap_or("");
         let outputs = ["--oci", "--sif"].map(|option| if call.contains(option) { option } else { "" }).concat();
         let words: Vec<&str> = call.split(' ').take(3).collect();
         let key = if words[1] == "build" { format!("build {workspace} {outputs}") } else { words.join(" ") };
@@ -45,8 +52,9 @@ fn rounds_go_all_ways_in_turn_and_the_warm_up_does_not_count() {
     // Three rounds, and the environment `cpu` that is compared with `gpu`.
     assert_eq!(asked["build  --oci"], 4, "{calls:?}");
     assert_eq!(asked["build  --sif"], 3, "{calls:?}");
-    assert_eq!(asked["build  --oci--sif"], 9, "cold, with the packages at hand, and again: {calls:?}");
+    assert_eq!(asked["build  --oci--sif"], 12, "twice cold, with the packages at hand, and again: {calls:?}");
     assert_eq!(asked["build changed --oci--sif"], 3, "{calls:?}");
+    assert_eq!(asked["build bare --oci--sif"], 12, "before what knows the base alone: {calls:?}");
     assert_eq!(asked["pixi-image bench floor"], 3, "{calls:?}");
     let place = |wanted: &str| calls.iter().position(|call| call.starts_with(wanted)).unwrap();
     assert!(

@@ -19,7 +19,7 @@ use crate::hashed::Hashed;
 use crate::model::Digest;
 use crate::pack::{Compressors, CopyError, PackError, PackFile, PackIndex, PackWriter, TAR_END, Targets, write_layer};
 use crate::progress::{Progress, Reported, Silent};
-use crate::publish::{Complete, Pending, PublishError, Steady};
+use crate::publish::{Complete, PageCache, Pending, PublishError, Steady};
 
 /// Why an archive could not be written. Nothing is left where it would have stood.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ impl ArchiveWriter {
     /// Begins an archive that will stand at `place`.
     pub fn create(place: &Path) -> Result<Self, ArchiveError> {
         let mut pending = Pending::create(place)?;
-        let out = BufWriter::with_capacity(1 << 20, pending.writer()?);
+        let out = BufWriter::with_capacity(1 << 20, pending.writer(PageCache::Goes)?);
         let mut archive = Self { pending, out, position: 0, blobs: BTreeSet::new() };
         // Apptainer unpacks the archive member by member and makes no parents.
         for directory in ["blobs/", "blobs/sha256/"] {

@@ -1,5 +1,6 @@
 //! Brings the archives of a locked environment into the cache: in parallel, verified while they are written.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -148,6 +149,8 @@ pub fn packages(
         });
     }
     progress.expect_download(bytes);
+    // The largest first: at the end there is only a little to wait for.
+    missing.sort_by_key(|(package, _)| Reverse(package.size()));
     let places: Vec<_> = missing.iter().map(|(package, archive)| (*package, archive.path.as_path())).collect();
     download_all(&places, options.config, progress)?;
     missing.iter_mut().for_each(|(_, archive)| archive.verified = true);

@@ -47,6 +47,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Pending {
     file: Unpublished,
     syncing: Option<Syncing>,
+    page_cache: PageCache,
     directory: PathBuf,
     place: PathBuf,
 }
@@ -78,7 +79,8 @@ impl Pending {
         std::fs::create_dir_all(directory).map_err(fail)?;
         sweep(directory);
         let file = unpublished_in(directory).map_err(fail)?;
-        Ok(Self { file, syncing: None, directory: directory.to_owned(), place: place.to_owned() })
+        let (directory, place) = (directory.to_owned(), place.to_owned());
+        Ok(Self { file, syncing: None, page_cache: PageCache::Stays, directory, place })
     }
 
     /// The open file.
@@ -91,13 +93,18 @@ impl Pending {
     }
 
     /// A way to write something large to the file: the disk takes it while more is written, not all of it at the end.
-    pub fn writer(&mut self) -> Result<Steady, PublishError> {
+    pub fn writer(&mut self, page_cache: PageCache) -> Result<Steady, PublishError> {
         let copies = self.file().try_clone().and_then(|one| Ok((one, self.file().try_clone()?)));
         let (file, to_sync) = copies.map_err(|source| self.error(source))?;
         let (turns, taken) = sync_channel(1);
         let thread = std::thread::spawn(move || {
-            taken.into_iter().take_while(|turn| matches!(turn, Turn::Sync)).try_for_each(|_| to_sync.sync_data())
+            taken.into_iter().take_while(|turn| matches!(turn, Turn::Sync)).try_for_each(|_| {
+                to_sync.sync_data()?;
+                page_cache.advise(&to_sync);
+                Ok(())
+            })
         });
+        self.page_cache = page_cache;
         self.syncing = Some(Syncing { turns: turns.clone(), thread });
         Ok(Steady { file, unsynced: 0, turns })
     }
@@ -109,6 +116,8 @@ impl Pending {
         let so_far = self.syncing.take().map_or(Ok(()), Syncing::end);
         let synced = so_far.and_then(|()| set_mode(self.file(), mode)).and_then(|()| self.file().sync_all());
         synced.map_err(|source| self.error(source))?;
+        let page_cache = self.page_cache;
+        page_cache.advise(self.file());
         Ok(Complete(self))
     }
 
@@ -123,8 +132,31 @@ impl Pending {
     }
 }
 
+/// What becomes of the memory in which the system keeps what was written to a file, once the disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageCache {
+    /// The system decides: the file is read again soon.
+    Stays,
+    /// It is given back, and serves what is written next. Else gigabytes of an image push out what is needed again, packs
+    /// among it; and a virtual machine that gives free memory back to its host pays for each page that it takes anew.
+    Goes,
+}
+
+impl PageCache {
+    #[cfg(target_os = "linux")]
+    fn advise(self, file: &File) {
+        if self == Self::Goes {
+            // It is advice: where nobody takes it nothing is wrong.
+            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn advise(self, _file: &File) {}
+}
+
 /// After how many bytes the disk is asked to take them.
-const SYNC_EVERY: u64 = 32 << 20;
+const SYNC_EVERY: u64 = 16 << 20;
 
 /// What the thread that syncs is told.
 enum Turn {
@@ -336,7 +368,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("large");
         let mut pending = Pending::create(&place).unwrap();
-        let mut out = pending.writer().unwrap();
+        let mut out = pending.writer(PageCache::Goes).unwrap();
         let piece = vec![7; 5 << 20];
         (0..2 * SYNC_EVERY).step_by(piece.len()).for_each(|_| out.write_all(&piece).unwrap());
         out.seek(SeekFrom::Start(1)).unwrap();

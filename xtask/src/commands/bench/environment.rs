@@ -16,6 +16,15 @@ const MANIFEST: &str = "[workspace]\nname = \"bench\"\nchannels = [\"{url}\"]\np
     [feature.gpu.system-requirements]\ncuda = \"12\"\n\n[feature.gpu.dependencies]\npytorch-gpu = \"*\"\n\n\
     [environments]\ncpu = [\"cpu\"]\ngpu = [\"gpu\"]\n";
 
+/// Manifest and lock of no package at all: an image of these is the base's and nothing more.
+const BARE: [(&str, &str); 2] = [
+    ("pixi.toml", "[workspace]\nname = \"bare\"\nchannels = []\nplatforms = [\"linux-64\"]\n"),
+    (
+        "pixi.lock",
+        "version: 6\nenvironments:\n  default:\n    channels: []\n    packages:\n      linux-64: []\npackages: []\n",
+    ),
+];
+
 /// The package that changes unless another is named. The rehearsal has it, and so have most locks.
 pub const VARIANT: &str = "numpy";
 
@@ -51,6 +60,11 @@ impl Environment {
     /// The workspace whose lock has another build of one package.
     pub fn changed(&self) -> String {
         format!("{}/changed", self.directory)
+    }
+
+    /// The workspace without packages.
+    pub fn bare(&self) -> String {
+        format!("{}/bare", self.directory)
     }
 
     /// The channel, with both builds.
@@ -118,7 +132,10 @@ pub fn prepare(
 }
 
 fn write_recipes(cx: &Context, environment: &Environment, base: &str) -> Result<()> {
-    for workspace in [environment.workspace(), environment.changed()] {
+    for (name, text) in BARE {
+        cx.publish(&cx.resolve(format!("{}/{name}", environment.bare())), text.as_bytes())?;
+    }
+    for workspace in [environment.workspace(), environment.changed(), environment.bare()] {
         cx.publish(&cx.resolve(format!("{workspace}/app/start.py")), b"pass\n")?;
     }
     for format in Format::ALL {

@@ -50,13 +50,15 @@ pub enum Way {
     Podman,
     /// `apptainer build`.
     Apptainer,
-    /// The OCI archive alone, with an empty cache.
+    /// The OCI archive alone, with nothing of the packages in the cache.
     Oci,
-    /// The SIF alone, with an empty cache.
+    /// The SIF alone, with nothing of the packages in the cache.
     Sif,
-    /// Both, with an empty cache.
+    /// Both, with an empty cache: the first build of all.
+    First,
+    /// Both, with nothing of the packages in the cache.
     Both,
-    /// Both, with the packages' archives in the cache and nothing else.
+    /// Both, with the packages' archives in the cache and nothing else of them.
     AtHand,
     /// Both again, with nothing changed.
     Again,
@@ -68,13 +70,14 @@ pub enum Way {
 
 impl Way {
     /// In the order of a round: what follows `Both` finds the cache as it left it.
-    pub const ROUND: [Self; 11] = [
+    pub const ROUND: [Self; 12] = [
         Self::Docker,
         Self::Push,
         Self::Podman,
         Self::Apptainer,
         Self::Oci,
         Self::Sif,
+        Self::First,
         Self::Both,
         Self::AtHand,
         Self::Again,
@@ -91,6 +94,7 @@ impl Way {
             Self::Apptainer => "apptainer build",
             Self::Oci => "native OCI",
             Self::Sif => "native SIF",
+            Self::First => "native both, base new",
             Self::Both => "native both",
             Self::AtHand => "native both, packages at hand",
             Self::Again => "native both, nothing changed",
@@ -114,9 +118,15 @@ impl Way {
         }
     }
 
-    /// Whether it begins with an empty cache of ours.
+    /// Whether it begins with nothing of the packages in our cache.
     pub fn is_cold(self) -> bool {
-        matches!(self, Self::Oci | Self::Sif | Self::Both)
+        matches!(self, Self::Oci | Self::Sif | Self::First | Self::Both)
+    }
+
+    /// Whether our cache begins anew but has what an earlier build made of the base image. Docker and Podman keep the base,
+    /// unpacked, from the warm-up on.
+    pub fn knows_base_alone(self) -> bool {
+        matches!(self, Self::Oci | Self::Sif | Self::Both | Self::AtHand)
     }
 
     /// The image files that it makes, by their names.
@@ -124,7 +134,7 @@ impl Way {
         match self {
             Self::Oci => &["oci.oci.tar"],
             Self::Sif => &["sif.sif"],
-            Self::Both | Self::AtHand | Self::Again => &["both.oci.tar", "both.sif"],
+            Self::First | Self::Both | Self::AtHand | Self::Again => &["both.oci.tar", "both.sif"],
             Self::Changed => &["changed.oci.tar", "changed.sif"],
             Self::Apptainer => &["apptainer.sif"],
             _ => &[],
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn every_way_is_in_the_round_once_and_has_its_own_name() {
         let mut names: Vec<_> = Way::ROUND.iter().map(|way| way.key()).collect();
-        assert_eq!(names[8], "native-both-nothing-changed");
+        assert_eq!(names[9], "native-both-nothing-changed");
         names.sort();
         names.dedup();
         assert_eq!(names.len(), Way::ROUND.len());

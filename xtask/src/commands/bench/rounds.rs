@@ -72,6 +72,9 @@ impl Bench<'_> {
             let names = self.cx.names(&self.cx.resolve(&cache)).into_iter().filter(|name| name != PACKAGES);
             names.map(|name| format!("{cache}/{name}")).try_for_each(|path| self.clear(&path))?;
         }
+        if way.knows_base_alone() {
+            self.know_base(environment)?;
+        }
         // Of what has not changed, the images are there, too.
         if way != Way::Again {
             images.iter().try_for_each(|image| self.clear(image))?;
@@ -91,15 +94,17 @@ impl Bench<'_> {
             Way::Push => return self.push(environment),
             Way::Changed => native(&environment.changed())?,
             Way::Floor => self.floor(environment)?,
-            Way::Oci | Way::Sif | Way::Both | Way::AtHand | Way::Again => native(&environment.workspace())?,
+            Way::Oci | Way::Sif | Way::First | Way::Both | Way::AtHand | Way::Again => {
+                native(&environment.workspace())?
+            }
         };
-        let watched: Vec<_> = if way == Way::Both {
+        let watched: Vec<_> = if way == Way::First {
             vec![self.cx.resolve(environment.cache()), self.cx.resolve(environment.image(""))]
         } else {
             Vec::new()
         };
         // What earlier ways left beside their images is no part of this one.
-        let before = if way == Way::Both { self.cx.bytes_below(&self.cx.resolve(environment.image(""))) } else { 0 };
+        let before = if way == Way::First { self.cx.bytes_below(&self.cx.resolve(environment.image(""))) } else { 0 };
         let usage = self.cx.measure(&line, &watched)?;
         Ok(usage.map(|usage| Usage { disk: usage.disk.map(|disk| disk.saturating_sub(before)), ..usage }))
     }
@@ -113,7 +118,16 @@ impl Bench<'_> {
         let line = self.programs.command(Program::PixiImage)?.args(["bench", "floor"]);
         let line = line.option("--lock", format!("{}/pixi.lock", environment.workspace()));
         let line = line.option("--environment", environment.name).option("--platform", pins::IMAGE_PLATFORM);
-        Ok(line.option("--base", &environment.base).option("--cache", environment.cache()))
+        Ok(line.option("--cache", environment.cache()))
+    }
+
+    /// Has our cache know the base image, and no package.
+    fn know_base(&self, environment: &Environment) -> Result<()> {
+        let images = ["bare.oci.tar", "bare.sif"].map(|name| environment.image(name));
+        images.iter().try_for_each(|image| self.clear(image))?;
+        let bare = Environment { name: "default", ..environment.clone() };
+        let line = self.programs.command(Program::PixiImage)?;
+        self.cx.measure(&paths::native(line, &bare, &bare.bare(), &images), &[]).map(|_| ())
     }
 
     /// Pushes what Docker built to an empty registry on this machine.

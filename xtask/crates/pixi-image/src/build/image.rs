@@ -17,7 +17,7 @@ use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::{Digest, Environment};
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, write_layer_tar};
 use crate::progress::{Progress, Reported};
-use crate::publish::{Complete, Pending};
+use crate::publish::{Complete, PageCache, Pending};
 use crate::sif::{self, SifArchitecture, SifSpec};
 use crate::source::base::{Base, BaseError};
 use crate::squashfs;
@@ -271,7 +271,7 @@ pub fn write_sif(root: &Root<'_>, mut pending: Pending, progress: &dyn Progress)
         content_id: content_id(root, &tables).0,
         squashfs_size: tables.bytes_used,
     });
-    let file = Reported::new(pending.writer()?, progress);
+    let file = Reported::new(pending.writer(PageCache::Goes)?, progress);
     let (written, digest, size) = hashed_aside(file, |out| write_sif_to(&placed, &head, &tables, out));
     written.map_err(|error| match error {
         CopyError::Read(error) => error.into(),

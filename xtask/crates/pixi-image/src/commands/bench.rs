@@ -39,8 +39,7 @@ enum What {
 ///
 /// Each archive is read from the cache, hashed and decoded; the tar stream is hashed; files of 24 KiB and more are deflated
 /// once, smaller ones twice, as the two formats lay them out differently; what is deflated is hashed, as the images' digests
-/// need it. The base's layers are hashed and decoded, and their files deflated once, for the SIF. Prints `floor`, the number
-/// of packages, the bytes of their files, and the bytes that were deflated.
+/// need it. Prints `floor`, the number of packages, the bytes of their files, and the bytes that were deflated.
 #[derive(clap::Args)]
 struct Floor {
     /// The lock
@@ -52,9 +51,6 @@ struct Floor {
     /// A platform of the lock: a conda subdir or the name of a row
     #[arg(long, value_name = "NAME", default_value = "linux-64")]
     platform: String,
-    /// The base image: an OCI archive or layout
-    #[arg(long, value_name = "FILE")]
-    base: Option<PathBuf>,
     #[command(flatten)]
     cache: cache::CacheArgs,
 }
@@ -97,9 +93,6 @@ impl Floor {
         for Archive { path, .. } in &archives {
             work.package(path).with_context(|| format!("cannot read {}", path.display()))?;
         }
-        if let Some(base) = &self.base {
-            work.base(base).with_context(|| format!("cannot read {}", base.display()))?;
-        }
         report::result(&format!("floor\t{}\t{}\t{}", archives.len(), work.raw, work.deflated))
     }
 }
@@ -140,26 +133,14 @@ impl Work {
         let decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
         let mut tar = tar::Archive::new(Hashed { inner: decoder, hasher: Sha256::new() });
         for entry in tar.entries()? {
-            self.file(&mut entry?, true)?;
+            self.file(&mut entry?)?;
         }
         let _ = tar.into_inner().hasher.finalize(); // the diff id
-        self.flush_small(true)
+        self.flush_small()
     }
 
-    /// An OCI image takes the base's layers as they are.
-    fn base(&mut self, path: &Path) -> anyhow::Result<()> {
-        let source = ImageSource::open(path)?;
-        for layer in source.image(ARCHITECTURE)?.manifest.layers() {
-            for entry in tar::Archive::new(source.layer(layer)?).entries()? {
-                self.file(&mut entry?, false)?;
-            }
-            self.flush_small(false)?;
-        }
-        Ok(())
-    }
-
-    /// One file; small ones are deflated once more for a layer that holds them.
-    fn file(&mut self, content: &mut impl Read, in_layer: bool) -> anyhow::Result<()> {
+    /// One file.
+    fn file(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
         let mut block = vec![0; BLOCK_SIZE];
         let (mut is_large, mut blocks) = (false, Vec::new());
         loop {
@@ -174,7 +155,7 @@ impl Work {
                 }
                 (_, false) => {
                     if self.small.len() + length > BLOCK_SIZE {
-                        self.flush_small(in_layer)?;
+                        self.flush_small()?;
                     }
                     self.small.extend_from_slice(&block[..length]);
                 }
@@ -185,12 +166,11 @@ impl Work {
         }
     }
 
-    fn flush_small(&mut self, in_layer: bool) -> anyhow::Result<()> {
+    /// Small files, once for each format.
+    fn flush_small(&mut self) -> anyhow::Result<()> {
         let small = std::mem::take(&mut self.small);
         self.deflate(&small, LEVEL)?;
-        if in_layer {
-            self.deflate(&small, LAYER_LEVEL)?;
-        }
+        self.deflate(&small, LAYER_LEVEL)?;
         self.small = small;
         self.small.clear();
         Ok(())

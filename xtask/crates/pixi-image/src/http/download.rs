@@ -15,7 +15,7 @@ use super::retry::{self, Attempts};
 use super::{Client, HttpError, innermost, shown};
 use crate::model::Digest;
 use crate::progress::Progress;
-use crate::publish::Pending;
+use crate::publish::{PageCache, Pending, Steady};
 
 /// An attempt that brought this much is not counted as failed: large files come through on bad lines, too.
 const PROGRESS: u64 = 1 << 20;
@@ -107,7 +107,9 @@ impl Download<'_> {
     /// Writes the bytes into `pending` and checks them. Publishing it is left to the caller.
     pub async fn run(&self, pending: &mut Pending) -> Result<(), HttpError> {
         let from = self.source.shown();
-        let mut received = Received { pending, from, hasher: Sha256::new(), bytes: 0, reported: 0, validator: None };
+        let out = pending.writer(PageCache::Stays).map_err(HttpError::Write)?;
+        let hasher = Sha256::new();
+        let mut received = Received { pending, out, from, hasher, bytes: 0, reported: 0, validator: None };
         match self.source {
             Source::File(path) => {
                 self.copy(path, &mut received)?;
@@ -236,7 +238,7 @@ impl Download<'_> {
         if actual > most {
             return Err(HttpError::WrongSize { url: received.from.clone(), expected: most, actual });
         }
-        let written = received.pending.file().write_all(bytes);
+        let written = received.out.write_all(bytes);
         written.map_err(|source| HttpError::Write(received.pending.error(source)))?;
         received.hasher.update(bytes);
         received.bytes = actual;
@@ -269,6 +271,7 @@ impl Download<'_> {
 /// What has arrived so far.
 struct Received<'a> {
     pending: &'a mut Pending,
+    out: Steady,
     /// Where from, as it may be shown.
     from: String,
     hasher: Sha256,
@@ -280,8 +283,7 @@ struct Received<'a> {
 impl Received<'_> {
     fn restart(&mut self) -> Result<(), HttpError> {
         if self.bytes > 0 {
-            let file = self.pending.file();
-            let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+            let emptied = self.pending.file().set_len(0).and_then(|()| self.out.seek(SeekFrom::Start(0)));
             emptied.map_err(|source| HttpError::Write(self.pending.error(source)))?;
             self.hasher = Sha256::new();
             self.bytes = 0;

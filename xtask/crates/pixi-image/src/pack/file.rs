@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{Chunk, Encoding};
 use super::{FORMAT_VERSION, PackIndex};
-use crate::publish::{Pending, PublishError};
+use crate::publish::{PageCache, Pending, PublishError};
 
 const MAGIC: &[u8; 8] = b"pixipack";
 /// Offset of the index, CRC-32 of the index, format version, magic.
@@ -60,7 +60,7 @@ impl PackFile {
         fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
     ) -> Result<Self, E> {
         let mut pending = Pending::create(path).map_err(PackError::from)?;
-        let index = Output::fill(&mut pending.writer().map_err(PackError::from)?, path, fill)?;
+        let index = Output::fill(&mut pending.writer(PageCache::Stays).map_err(PackError::from)?, path, fill)?;
         let ended = write_index(pending.file(), &index);
         ended.map_err(|source| PackError::from(pending.error(source)))?;
         pending.publish(0o644).map_err(PackError::from)?;
