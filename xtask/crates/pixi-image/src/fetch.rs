@@ -129,31 +129,43 @@ pub fn packages(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Archive>, FetchError> {
+    packages_as_they_arrive(packages, cache, options, progress, &|_, _| {})
+}
+
+/// Like [`packages`]; where there is something to wait for, `arrived` is told of each archive that is there, by its number.
+pub fn packages_as_they_arrive(
+    packages: &[LockedPackage],
+    cache: &Path,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    arrived: &(dyn Fn(usize, &Archive) + Sync),
+) -> Result<Vec<Archive>, FetchError> {
     let mut archives: Vec<_> =
         packages.iter().map(|package| Archive { path: archive_path(cache, package), verified: false }).collect();
-    let all = packages.iter().zip(&mut archives);
-    let mut missing: Vec<_> = all.filter(|(package, archive)| !is_there(package, &archive.path)).collect();
+    let (there, mut missing): (Vec<_>, Vec<_>) =
+        (0..packages.len()).partition(|at| is_there(&packages[*at], &archives[*at].path));
     if missing.is_empty() {
         return Ok(archives);
     }
-    let bytes = missing.iter().filter_map(|(package, _)| package.size()).sum();
+    let bytes = missing.iter().filter_map(|at| packages[*at].size()).sum();
     if options.offline {
-        let mut names: Vec<_> = missing.iter().map(|(package, _)| package.identity()).collect();
+        let mut names: Vec<_> = missing.iter().map(|at| packages[*at].identity()).collect();
         names.sort();
         return Err(FetchError::Offline {
             missing: names,
             total: packages.len(),
             bytes,
-            more: missing.iter().any(|(package, _)| package.size().is_none()),
+            more: missing.iter().any(|at| packages[*at].size().is_none()),
             cache: cache.to_owned(),
         });
     }
     progress.expect_download(bytes);
     // The largest first: at the end there is only a little to wait for.
-    missing.sort_by_key(|(package, _)| Reverse(package.size()));
-    let places: Vec<_> = missing.iter().map(|(package, archive)| (*package, archive.path.as_path())).collect();
-    download_all(&places, options.config, progress)?;
-    missing.iter_mut().for_each(|(_, archive)| archive.verified = true);
+    missing.sort_by_key(|at| Reverse(packages[*at].size()));
+    missing.iter().for_each(|at| archives[*at].verified = true);
+    there.into_iter().for_each(|at| arrived(at, &archives[at]));
+    let places: Vec<_> = missing.into_iter().map(|at| (&packages[at], at, &archives[at])).collect();
+    download_all(&places, options.config, progress, arrived)?;
     Ok(archives)
 }
 
@@ -194,9 +206,10 @@ fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
 }
 
 fn download_all(
-    missing: &[(&LockedPackage, &Path)],
+    missing: &[(&LockedPackage, usize, &Archive)],
     config: &Config,
     progress: &dyn Progress,
+    arrived: &(dyn Fn(usize, &Archive) + Sync),
 ) -> Result<(), FetchError> {
     let client = Client::new(config, http::CONNECT_TIMEOUT).map_err(FetchError::Http)?;
     let runtime = http::runtime().map_err(FetchError::Http)?;
@@ -204,17 +217,18 @@ fn download_all(
     std::thread::scope(|scope| {
         for _ in 0..config.downloads.unwrap_or(JOBS).min(MOST_JOBS).min(missing.len()) {
             scope.spawn(|| {
-                while let Some((package, place)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((package, at, archive)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let done = runtime.block_on(download(&client, package, place, progress, &stop));
-                    if let Err(source) = done {
+                    match runtime.block_on(download(&client, package, &archive.path, progress, &stop)) {
+                        Ok(()) => arrived(*at, archive),
                         // The first failure sets the flag, so those that it stopped come later and are dropped.
-                        if !stop.swap(true, Ordering::Relaxed) {
+                        Err(source) if !stop.swap(true, Ordering::Relaxed) => {
                             let error = FetchError::Package { package: package.identity(), source };
                             *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
                         }
+                        Err(_) => {}
                     }
                 }
             });

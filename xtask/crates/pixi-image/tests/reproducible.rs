@@ -16,20 +16,21 @@ mod web;
 #[path = "support/workspace.rs"]
 mod workspace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use packages::{Format, Member, Package};
 use pixi_image::layout::ImageSource;
 use pixi_image::model::Digest;
 use varied::{link, noise, workspace_on_a_base};
+use web::Answer;
 use workspace::{OCI, SIF, Shelf, Workspace, base, stderr, succeeds};
 
 /// Puts `words` before the command.
@@ -250,6 +251,33 @@ fn an_image_that_stands_is_left_as_it_is_until_anything_changes() {
 }
 
 #[test]
+fn what_arrives_is_packed_while_the_rest_is_on_its_way_and_the_bytes_are_the_same() {
+    let workspace = workspace_on_a_base();
+    let build = |cache: &str| {
+        let mut command = workspace.build();
+        command.env("PIXI_IMAGE_CACHE", workspace.path(cache));
+        command
+    };
+    let arriving = built(&mut build("cache"), &workspace);
+    for directory in ["packs", "indexes", "diff-ids"] {
+        let _ = fs::remove_dir_all(workspace.path("cache").join(directory)); // not all of them are there
+    }
+    assert_eq!(built(&mut build("cache"), &workspace), arriving, "all packages were at hand");
+
+    workspace.answer("large", |bytes| vec![Answer::Slow(bytes, Duration::from_millis(100))]);
+    workspace.forget_results();
+    let mut slow = build("slow").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let files = |of: &str| fs::read_dir(workspace.path("slow").join(of)).map_or(0, Iterator::count);
+    while files("packs") == 0 {
+        assert!(slow.try_wait().unwrap().is_none(), "it ended without packs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(files("packages") < workspace.shelf.archives.len(), "nothing was packed before the last one came");
+    assert!(slow.wait().unwrap().success());
+    assert_eq!(workspace.digests(), arriving);
+}
+
+#[test]
 fn a_format_alone_has_the_bytes_that_it_has_beside_the_other() {
     let workspace = workspace_on_a_base();
     let both = |cache: &str| {
@@ -291,8 +319,10 @@ fn oci_tree_for(place: &Path, architecture: &str) -> (Tree, usize) {
     let mut tree = Tree::new();
     for descriptor in image.manifest.layers() {
         let mut layer = tar::Archive::new(source.layer(descriptor).unwrap());
+        let mut paths = BTreeSet::new();
         for entry in layer.entries().unwrap() {
             let mut entry = entry.unwrap();
+            assert!(paths.insert(entry.path_bytes().into_owned()), "a path comes twice in a layer: no docker takes it");
             let header = entry.header();
             let (mode, mtime, kind) = (header.mode().unwrap(), header.mtime().unwrap(), header.entry_type());
             assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));

@@ -3,6 +3,7 @@
 //! Each step hands a value to the next and none reads back what a later one wrote: lock, archives, indexes, clobber plan,
 //! packs, then both formats from the same packs.
 
+mod ahead;
 mod error;
 mod image;
 mod packs;
@@ -38,6 +39,7 @@ use crate::store::Store;
 pub use error::BuildError;
 pub use image::Written;
 
+use ahead::Ahead;
 use packs::PackagePack;
 use shelf::Shelf;
 use stack::Stack;
@@ -202,6 +204,8 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     }
     let created = root::created(request, &environment);
     let shelf = Shelf::new(environment.packages.len());
+    let packer = packs::Packer::new(&environment, &prefix, request.targets(), &compressors, store)?;
+    let ahead = Ahead::new(&packer);
     std::thread::scope(|scope| {
         // Layers are decoded one after the other: the packages need not wait for that.
         let stacking = scope.spawn(|| {
@@ -214,13 +218,18 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         };
         let closing = shelf.closing();
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
-        let archives = fetch::packages(&environment.packages, store.root(), &options, progress)?;
-        let targets = request.targets();
-        let plan =
-            packs::Plan::new(&environment, &prefix, targets, &archives, &compressors, request.jobs, store, progress)?;
+        // Packages that have arrived need not wait for the others.
+        let ending = ahead.ending();
+        let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| ahead.work())).collect();
+        let arrived = |at, archive: &_| ahead.arrived(at, archive);
+        let archives =
+            fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)?;
+        drop(ending);
+        let plan = packs::Plan::new(&packer, &archives, request.jobs, progress)?;
+        workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // What stands is known when all packs are there; where one has to be made, that is not likely.
         let drafting = archive.take_if(|_| plan.lacks_packs()).map(start_draft);
-        plan.pack_all(request.jobs, &shelf)?;
+        plan.pack_all(request.jobs, &ahead, &shelf)?;
         drop(closing);
         let base = stacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let packages: Vec<_> = (0..environment.packages.len()).filter_map(|at| shelf.wait_for(at)).collect();

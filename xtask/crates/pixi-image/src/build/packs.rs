@@ -1,6 +1,6 @@
 //! Packs of the locked packages, taken from the cache or made.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::BuildError;
+use super::ahead::Ahead;
 use super::shelf::Shelf;
 use crate::archive::canonical_json;
 use crate::clobber::{self, ClobberPlan};
@@ -45,61 +46,156 @@ struct ReadIndex<'a> {
     verified: bool,
 }
 
-/// What is settled before the first package is packed.
-pub struct Plan<'a> {
+/// What a package lost to others: the paths that moved, and the files that a later one brings too.
+type Lost<'l> = (&'l BTreeMap<ImagePath, ImagePath>, &'l BTreeSet<ImagePath>);
+
+/// Packs the packages of an environment, each by itself.
+pub struct Packer<'a> {
     environment: &'a Environment,
     prefix: &'a Prefix,
     targets: Targets,
     python: Option<Python>,
+    compressors: &'a Compressors,
+    store: &'a Store,
+}
+
+impl<'a> Packer<'a> {
+    /// A packer for what is built for `targets`.
+    pub fn new(
+        environment: &'a Environment,
+        prefix: &'a Prefix,
+        targets: Targets,
+        compressors: &'a Compressors,
+        store: &'a Store,
+    ) -> Result<Self, BuildError> {
+        let python = Python::of(environment).transpose()?;
+        Ok(Self { environment, prefix, targets, python, compressors, store })
+    }
+
+    /// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
+    fn read_indexes(&self, archives: &[Archive], jobs: NonZeroUsize) -> Result<Vec<ReadIndex<'a>>, BuildError> {
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(BTreeMap::new());
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.get().min(archives.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(archive) = archives.get(at) else { return };
+                        let index = self.read_index(at, archive);
+                        read.lock().unwrap_or_else(PoisonError::into_inner).insert(at, index);
+                    }
+                });
+            }
+        });
+        read.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    }
+
+    fn read_index(&self, at: usize, archive: &Archive) -> Result<ReadIndex<'a>, BuildError> {
+        let (package, store) = (&self.environment.packages[at], self.store);
+        let key = Digest::of(format!("index {FORMAT_VERSION} {} {}", package.kind(), package.sha256()).as_bytes());
+        let noted = match package {
+            LockedPackage::Conda(package) => store.note("indexes", &key).map(|index| Indexed::Conda(package, index)),
+            LockedPackage::Pypi(wheel) => store.note("indexes", &key).map(|index| Indexed::Wheel(wheel, index)),
+        };
+        if let Some(package) = noted {
+            return Ok(ReadIndex { package, verified: false });
+        }
+        archive.verify(package)?;
+        let package = Indexed::read(package, &archive.path)?;
+        match &package {
+            Indexed::Conda(_, index) => store.keep_note("indexes", &key, index)?,
+            Indexed::Wheel(_, index) => store.keep_note("indexes", &key, index)?,
+        }
+        Ok(ReadIndex { package, verified: true })
+    }
+
+    /// Packs a package into the cache; `layer` gets the blob of a layer that holds it alone.
+    fn pack(
+        &self,
+        at: usize,
+        archive: &Archive,
+        index: &ReadIndex<'_>,
+        (moved, shared): Lost<'_>,
+        key: &Digest,
+        layer: Option<impl Write>,
+    ) -> Result<PackFile, BuildError> {
+        let package = &self.environment.packages[at];
+        if !index.verified {
+            archive.verify(package)?;
+        }
+        let python = self.python.as_ref();
+        let placement = Placement { prefix: self.prefix, python, subdir: self.environment.subdir, moved, shared };
+        PackFile::create(&place(self.store, key, self.targets), |out| {
+            let mut writer = writer(out, self.compressors, self.targets);
+            if let Some(layer) = layer {
+                writer = writer.with_layer(layer);
+            }
+            fill(writer, &package.identity(), |sink| Ok(index.package.stream(&archive.path, &placement, sink)?))
+        })
+    }
+
+    /// Packs a package that has just arrived as if it lost no path to another, and gives the key of such a pack; none if the
+    /// cache has one. Of wheels many do lose some: they bring the same files.
+    pub fn pack_ahead(&self, at: usize, archive: &Archive) -> Result<Option<(Digest, PackFile)>, BuildError> {
+        let nothing = (&BTreeMap::new(), &BTreeSet::new());
+        let key = self.key(at, nothing)?;
+        let is_cached = self.places(&key).iter().any(|place| place.exists());
+        if is_cached || matches!(self.environment.packages[at], LockedPackage::Pypi(_)) {
+            return Ok(None);
+        }
+        let index = self.read_index(at, archive)?;
+        Ok(Some((key, self.pack(at, archive, &index, nothing, &key, None::<io::Sink>)?)))
+    }
+
+    /// Where a pack may stand: that of both formats serves a build of one, too.
+    fn places(&self, key: &Digest) -> [PathBuf; 2] {
+        [Targets::Both, self.targets].map(|targets| place(self.store, key, targets))
+    }
+
+    /// Digests all that the bytes of a pack depend on.
+    fn key(&self, at: usize, (moved, shared): Lost<'_>) -> Result<Digest, BuildError> {
+        let package = &self.environment.packages[at];
+        let python = self.python.as_ref().map(|python| format!("{python:?}")).unwrap_or_default();
+        let record = match package {
+            LockedPackage::Conda(package) => Digest::of(&canonical_json(&package.record)?).to_string(),
+            LockedPackage::Pypi(wheel) => {
+                // The URL gets into the image where the manifest names it.
+                let url = if wheel.direct { wheel.url.as_str() } else { "" };
+                format!("wheel {} {} {url} by {}", wheel.name, wheel.version, WHEEL_INSTALLER)
+            }
+        };
+        let mut text = format!(
+            "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL} {HARD_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.prefix.as_str(),
+            self.environment.subdir,
+            package.sha256(),
+        )
+        .into_bytes();
+        for (from, to) in moved {
+            text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
+        }
+        for path in shared {
+            text.extend([path.as_bytes(), b"\n"].concat());
+        }
+        Ok(Digest::of(&text))
+    }
+}
+
+/// How many packages are decoded at a time.
+pub fn decoders(jobs: NonZeroUsize) -> usize {
+    (jobs.get() / COMPRESSORS_PER_DECODER).max(LEAST_DECODERS)
+}
+
+/// What is settled before the first package is packed.
+pub struct Plan<'a> {
+    packer: &'a Packer<'a>,
     clobbers: ClobberPlan,
     indexes: Vec<ReadIndex<'a>>,
     archives: &'a [Archive],
     keys: Vec<Digest>,
-    compressors: &'a Compressors,
-    store: &'a Store,
     progress: &'a dyn Progress,
-}
-
-/// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
-fn read_indexes<'a>(
-    packages: &'a [LockedPackage],
-    archives: &[Archive],
-    jobs: NonZeroUsize,
-    store: &Store,
-) -> Result<Vec<ReadIndex<'a>>, BuildError> {
-    let next = AtomicUsize::new(0);
-    let read = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.get().min(packages.len()) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(package), Some(archive)) = (packages.get(at), archives.get(at)) else { return };
-                    let index = read_index(package, archive, store);
-                    read.lock().unwrap_or_else(PoisonError::into_inner).insert(at, index);
-                }
-            });
-        }
-    });
-    read.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
-}
-
-fn read_index<'a>(package: &'a LockedPackage, archive: &Archive, store: &Store) -> Result<ReadIndex<'a>, BuildError> {
-    let key = Digest::of(format!("index {FORMAT_VERSION} {} {}", package.kind(), package.sha256()).as_bytes());
-    let noted = match package {
-        LockedPackage::Conda(package) => store.note("indexes", &key).map(|index| Indexed::Conda(package, index)),
-        LockedPackage::Pypi(wheel) => store.note("indexes", &key).map(|index| Indexed::Wheel(wheel, index)),
-    };
-    if let Some(package) = noted {
-        return Ok(ReadIndex { package, verified: false });
-    }
-    archive.verify(package)?;
-    let package = Indexed::read(package, &archive.path)?;
-    match &package {
-        Indexed::Conda(_, index) => store.keep_note("indexes", &key, index)?,
-        Indexed::Wheel(_, index) => store.keep_note("indexes", &key, index)?,
-    }
-    Ok(ReadIndex { package, verified: true })
 }
 
 /// Where a pack stands. What is for one format alone is not looked for by a build of both.
@@ -126,45 +222,25 @@ pub fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>,
 
 impl<'a> Plan<'a> {
     /// Reads what the packages hold and settles who owns every path.
-    #[allow(clippy::too_many_arguments)] // what a build has settled before it
     pub fn new(
-        environment: &'a Environment,
-        prefix: &'a Prefix,
-        targets: Targets,
+        packer: &'a Packer<'a>,
         archives: &'a [Archive],
-        compressors: &'a Compressors,
         jobs: NonZeroUsize,
-        store: &'a Store,
         progress: &'a dyn Progress,
     ) -> Result<Self, BuildError> {
-        let indexes = read_indexes(&environment.packages, archives, jobs, store)?;
-        let python = Python::of(environment).transpose()?;
+        let indexes = packer.read_indexes(archives, jobs)?;
         let clobbers = {
-            let installed = indexes.iter().map(|read| read.package.installed_paths(python.as_ref()));
-            clobber::plan(&environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
+            let installed = indexes.iter().map(|read| read.package.installed_paths(packer.python.as_ref()));
+            clobber::plan(&packer.environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
         };
-        let count = environment.packages.len();
-        let keys = (0..count).map(|at| key(environment, prefix, python.as_ref(), &clobbers, at));
+        let keys = (0..archives.len()).map(|at| packer.key(at, (&clobbers.moved[at], &clobbers.shared[at])));
         let keys = keys.collect::<Result<_, _>>()?;
-        let plan = Self {
-            environment,
-            prefix,
-            targets,
-            python,
-            clobbers,
-            indexes,
-            archives,
-            keys,
-            compressors,
-            store,
-            progress,
-        };
-        Ok(plan)
+        Ok(Self { packer, clobbers, indexes, archives, keys, progress })
     }
 
     /// Whether there is a package that the cache has no pack of.
     pub fn lacks_packs(&self) -> bool {
-        !self.keys.iter().all(|key| self.places(key).iter().any(|place| place.exists()))
+        !self.keys.iter().all(|key| self.packer.places(key).iter().any(|place| place.exists()))
     }
 
     /// What the user should know of paths that several packages ship.
@@ -180,8 +256,8 @@ impl<'a> Plan<'a> {
 
     /// Packs every package that the cache does not hold yet, and puts all packs on the shelf: the largest are begun first,
     /// as they make the first layers, too. Decoders take packages from a queue and share the compressing threads.
-    pub fn pack_all(&self, jobs: NonZeroUsize, shelf: &Shelf) -> Result<(), BuildError> {
-        let count = self.environment.packages.len();
+    pub fn pack_all(&self, jobs: NonZeroUsize, ahead: &Ahead<'_>, shelf: &Shelf) -> Result<(), BuildError> {
+        let count = self.archives.len();
         let mut order: Vec<usize> = (0..count).collect();
         // The lock does not know the size of wheels, which are the largest of all.
         let size = |at: &usize| std::fs::metadata(&self.archives[*at].path).map_or(0, |archive| archive.len());
@@ -192,10 +268,10 @@ impl<'a> Plan<'a> {
         let failure = Mutex::new(None);
         let lock = |queue: &Mutex<VecDeque<usize>>| queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         std::thread::scope(|scope| {
-            for _ in 0..(jobs.get() / COMPRESSORS_PER_DECODER).max(LEAST_DECODERS) {
+            for _ in 0..decoders(jobs) {
                 scope.spawn(|| {
                     while let Some(at) = lock(&queue) {
-                        match self.pack(at, shelf) {
+                        match self.pack(at, ahead, shelf) {
                             Ok(made) => shelf.put(at, made),
                             Err(error) => {
                                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -209,79 +285,26 @@ impl<'a> Plan<'a> {
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn pack(&self, at: usize, shelf: &Shelf) -> Result<PackagePack, BuildError> {
-        let (package, key) = (&self.environment.packages[at], self.keys[at]);
-        let ReadIndex { package: indexed, verified } = &self.indexes[at];
+    fn pack(&self, at: usize, ahead: &Ahead<'_>, shelf: &Shelf) -> Result<PackagePack, BuildError> {
+        let (package, key, index) = (&self.packer.environment.packages[at], self.keys[at], &self.indexes[at]);
         let made = |file: PackFile, was_cached| {
             self.progress.packed(&package.identity(), file.index.content_size(), was_cached);
             let (name, archive_size) = (package.name().to_owned(), package.size().unwrap_or(0));
-            PackagePack { name, archive_size, key, file, post_link: indexed.has_post_link_script() }
+            PackagePack { name, archive_size, key, file, post_link: index.package.has_post_link_script() }
         };
-        for place in self.places(&key) {
+        if let Some(file) = ahead.take(at, &key) {
+            return Ok(made(file, false));
+        }
+        for place in self.packer.places(&key) {
             if let Some(file) = cached(&place, self.progress)? {
                 return Ok(made(file, true));
             }
         }
         self.progress.packing(&package.identity());
-        if !verified {
-            self.archives[at].verify(package)?;
-        }
-        let placement = Placement {
-            prefix: self.prefix,
-            python: self.python.as_ref(),
-            subdir: self.environment.subdir,
-            moved: &self.clobbers.moved[at],
-            shared: &self.clobbers.shared[at],
-        };
-        let file = PackFile::create(&place(self.store, &key, self.targets), |out| {
-            let mut writer = writer(out, self.compressors, self.targets);
-            if let Some(layer) = shelf.follower(at) {
-                writer = writer.with_layer(layer);
-            }
-            fill(writer, &package.identity(), |sink| Ok(indexed.stream(&self.archives[at].path, &placement, sink)?))
-        })?;
+        let lost = (&self.clobbers.moved[at], &self.clobbers.shared[at]);
+        let file = self.packer.pack(at, &self.archives[at], index, lost, &key, shelf.follower(at))?;
         Ok(made(file, false))
     }
-
-    /// Where a pack may stand: that of both formats serves a build of one, too.
-    fn places(&self, key: &Digest) -> [PathBuf; 2] {
-        [Targets::Both, self.targets].map(|targets| place(self.store, key, targets))
-    }
-}
-
-/// Digests all that the bytes of a pack depend on.
-fn key(
-    environment: &Environment,
-    prefix: &Prefix,
-    python: Option<&Python>,
-    clobbers: &ClobberPlan,
-    at: usize,
-) -> Result<Digest, BuildError> {
-    let package = &environment.packages[at];
-    let python = python.map(|python| format!("{python:?}")).unwrap_or_default();
-    let record = match package {
-        LockedPackage::Conda(package) => Digest::of(&canonical_json(&package.record)?).to_string(),
-        LockedPackage::Pypi(wheel) => {
-            // The URL gets into the image where the manifest names it.
-            let url = if wheel.direct { wheel.url.as_str() } else { "" };
-            format!("wheel {} {} {url} by {}", wheel.name, wheel.version, WHEEL_INSTALLER)
-        }
-    };
-    let mut text = format!(
-        "pack {FORMAT_VERSION}\nversion {}\nlevels {LEVEL} {LAYER_LEVEL} {HARD_LEVEL}\nprefix {}\nsubdir {}\npython {python}\nsha256 {}\nrecord {record}\n",
-        env!("CARGO_PKG_VERSION"),
-        prefix.as_str(),
-        environment.subdir,
-        package.sha256(),
-    )
-    .into_bytes();
-    for (from, to) in &clobbers.moved[at] {
-        text.extend([from.as_bytes(), b"\0", to.as_bytes(), b"\n"].concat());
-    }
-    for path in &clobbers.shared[at] {
-        text.extend([path.as_bytes(), b"\n"].concat());
-    }
-    Ok(Digest::of(&text))
 }
 
 /// A pack of entries that belong to this build alone.
