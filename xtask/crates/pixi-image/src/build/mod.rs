@@ -223,9 +223,10 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| ahead.work())).collect();
         let arrived = |at, archive: &_| ahead.arrived(at, archive);
         let archives =
-            fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)?;
+            fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)
+                .inspect_err(|_| packer.give_up())?;
         drop(ending);
-        let plan = packs::Plan::new(&packer, &archives, request.jobs, progress)?;
+        let plan = packs::Plan::new(&packer, &archives, request.jobs, progress).inspect_err(|_| packer.give_up())?;
         workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // What stands is known when all packs are there; where one has to be made, that is not likely.
         let drafting = archive.take_if(|_| plan.lacks_packs()).map(start_draft);

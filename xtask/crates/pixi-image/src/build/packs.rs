@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::BuildError;
@@ -12,7 +12,7 @@ use super::ahead::Ahead;
 use super::shelf::Shelf;
 use crate::archive::canonical_json;
 use crate::clobber::{self, ClobberPlan};
-use crate::entry::{EntrySink, ImagePath};
+use crate::entry::{Entry, EntrySink, ImagePath};
 use crate::fetch::Archive;
 use crate::model::{Digest, Environment, LockedPackage, Prefix, WHEEL_INSTALLER};
 use crate::pack::{
@@ -57,6 +57,7 @@ pub struct Packer<'a> {
     python: Option<Python>,
     compressors: &'a Compressors,
     store: &'a Store,
+    given_up: AtomicBool,
 }
 
 impl<'a> Packer<'a> {
@@ -69,7 +70,12 @@ impl<'a> Packer<'a> {
         store: &'a Store,
     ) -> Result<Self, BuildError> {
         let python = Python::of(environment).transpose()?;
-        Ok(Self { environment, prefix, targets, python, compressors, store })
+        Ok(Self { environment, prefix, targets, python, compressors, store, given_up: AtomicBool::new(false) })
+    }
+
+    /// Ends what is being packed, with errors: something else has failed.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     /// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
@@ -131,7 +137,10 @@ impl<'a> Packer<'a> {
             if let Some(layer) = layer {
                 writer = writer.with_layer(layer);
             }
-            fill(writer, &package.identity(), |sink| Ok(index.package.stream(&archive.path, &placement, sink)?))
+            fill(writer, &package.identity(), |sink| {
+                let mut sink = UntilGivenUp { sink, given_up: &self.given_up };
+                Ok(index.package.stream(&archive.path, &placement, &mut sink)?)
+            })
         })
     }
 
@@ -180,6 +189,30 @@ impl<'a> Packer<'a> {
             text.extend([path.as_bytes(), b"\n"].concat());
         }
         Ok(Digest::of(&text))
+    }
+}
+
+/// Hands entries on until the packer gives up.
+struct UntilGivenUp<'s> {
+    sink: &'s mut dyn EntrySink,
+    given_up: &'s AtomicBool,
+}
+
+impl UntilGivenUp<'_> {
+    fn check(&self) -> io::Result<()> {
+        if self.given_up.load(Ordering::Relaxed) { Err(io::Error::other("something else has failed")) } else { Ok(()) }
+    }
+}
+
+impl EntrySink for UntilGivenUp<'_> {
+    fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        self.check()?;
+        self.sink.entry(entry)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.sink.data(bytes)
     }
 }
 
@@ -276,6 +309,7 @@ impl<'a> Plan<'a> {
                             Err(error) => {
                                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
                                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                                self.packer.give_up();
                             }
                         }
                     }
