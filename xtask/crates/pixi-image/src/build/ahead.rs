@@ -4,7 +4,6 @@
 //! it lost none. Where that was wrong the pack has another key than the one that is wanted, and the package is packed anew.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,9 +15,9 @@ use crate::pack::PackFile;
 /// What arrives, and what was made of it, by the numbers of the packages.
 pub struct Ahead<'a> {
     packer: &'a Packer<'a>,
+    /// None when the work is over.
     arriving: Mutex<Option<Sender<(usize, Archive)>>>,
     arrived: Mutex<Receiver<(usize, Archive)>>,
-    is_over: AtomicBool,
     made: Mutex<BTreeMap<usize, (Digest, PackFile)>>,
 }
 
@@ -27,7 +26,7 @@ impl<'a> Ahead<'a> {
     pub fn new(packer: &'a Packer<'a>) -> Self {
         let (arriving, arrived) = channel();
         let (arriving, arrived) = (Mutex::new(Some(arriving)), Mutex::new(arrived));
-        Self { packer, arriving, arrived, is_over: AtomicBool::new(false), made: Mutex::default() }
+        Self { packer, arriving, arrived, made: Mutex::default() }
     }
 
     /// Takes note that an archive is there.
@@ -42,7 +41,7 @@ impl<'a> Ahead<'a> {
         loop {
             let next = lock(&self.arrived).recv();
             let Ok((at, archive)) = next else { return };
-            if self.is_over.load(Ordering::Relaxed) {
+            if lock(&self.arriving).is_none() {
                 return;
             }
             // What fails now fails again when it is its turn, and is told then.
@@ -71,7 +70,6 @@ struct Ending<'e, 'a>(&'e Ahead<'a>);
 
 impl Drop for Ending<'_, '_> {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
         lock(&self.0.arriving).take();
     }
 }
