@@ -118,12 +118,14 @@ impl ArchiveWriter {
         Ok((self.position > start).then_some(BegunLayer { start }))
     }
 
-    /// Ends the layer that was begun: it holds `pack` alone, whose making has sent the bytes.
-    pub fn end_layer(&mut self, begun: BegunLayer, pack: &PackFile) -> Result<(Digest, u64), ArchiveError> {
-        let blob =
-            pack.index.blob.ok_or_else(|| ArchiveError::Describe("a pack that was followed has no layer".into()))?;
-        self.end_blob(begun.start, blob)?;
-        Ok(blob)
+    /// Ends the layer that was begun, which is `blob` if what arrived is all of it: its sender vouches for the bytes. If not,
+    /// the layer is taken back, and false returned.
+    pub fn end_layer(&mut self, begun: BegunLayer, blob: Option<(Digest, u64)>) -> Result<bool, ArchiveError> {
+        let BegunLayer { start } = begun;
+        match blob.filter(|(_, size)| self.position - start - 512 == *size) {
+            Some(blob) => self.end_blob(start, blob).map(|()| true),
+            None => self.rewind(start).map(|()| false),
+        }
     }
 
     /// Fills in the header of a blob that is written, or takes the blob back if it is there already.
@@ -288,7 +290,7 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Takes back a blob that the archive holds already.
+    /// Takes back a blob.
     fn rewind(&mut self, start: u64) -> Result<(), ArchiveError> {
         let rewound = self.out.seek(SeekFrom::Start(start)).and_then(|_| self.pending.file().set_len(start));
         rewound.map_err(|source| self.pending.error(source))?;

@@ -250,6 +250,27 @@ fn an_image_that_stands_is_left_as_it_is_until_anything_changes() {
     assert_eq!(build(&[]).0, first.0);
 }
 
+/// Builds with a new cache, `slow`, while one package is slow to come and the others are packed.
+fn built_before_it_arrives(workspace: &Workspace, last: &str, mut build: Command) {
+    workspace.answer(last, |bytes| vec![Answer::Slow(bytes, Duration::from_millis(100))]);
+    workspace.forget_results();
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while files(workspace, "packs") == 0 {
+        assert!(build.try_wait().unwrap().is_none(), "it ended without packs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(
+        files(workspace, "packages") < workspace.shelf.archives.len(),
+        "nothing was packed before the last one came"
+    );
+    assert!(build.wait().unwrap().success());
+}
+
+/// How many files a directory of the cache `slow` has.
+fn files(workspace: &Workspace, of: &str) -> usize {
+    fs::read_dir(workspace.path("slow").join(of)).map_or(0, Iterator::count)
+}
+
 #[test]
 fn what_arrives_is_packed_while_the_rest_is_on_its_way_and_the_bytes_are_the_same() {
     let workspace = workspace_on_a_base();
@@ -264,17 +285,25 @@ fn what_arrives_is_packed_while_the_rest_is_on_its_way_and_the_bytes_are_the_sam
     }
     assert_eq!(built(&mut build("cache"), &workspace), arriving, "all packages were at hand");
 
-    workspace.answer("large", |bytes| vec![Answer::Slow(bytes, Duration::from_millis(100))]);
-    workspace.forget_results();
-    let mut slow = build("slow").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let files = |of: &str| fs::read_dir(workspace.path("slow").join(of)).map_or(0, Iterator::count);
-    while files("packs") == 0 {
-        assert!(slow.try_wait().unwrap().is_none(), "it ended without packs");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(files("packages") < workspace.shelf.archives.len(), "nothing was packed before the last one came");
-    assert!(slow.wait().unwrap().success());
+    built_before_it_arrives(&workspace, "large", build("slow"));
     assert_eq!(workspace.digests(), arriving);
+}
+
+#[test]
+fn a_package_that_loses_a_path_to_one_that_comes_later_is_packed_again() {
+    let of = |name: &str, length: usize| {
+        Package::new(name, [Member::file("lib/both", name), Member::file(&format!("lib/{name}"), noise(length))])
+    };
+    // Its layer is the first, and is written while it is packed for the first time.
+    let workspace = Workspace::new(&[of("loser", 3_000_000), of("winner", 2_000_000).depends(&["loser"])]);
+    succeeds(&mut workspace.build());
+    fs::remove_dir_all(workspace.path("cache/packs")).unwrap();
+    let right = built(&mut workspace.build(), &workspace); // all packages are at hand
+    let mut build = workspace.build();
+    build.env("PIXI_IMAGE_CACHE", workspace.path("slow"));
+    built_before_it_arrives(&workspace, "winner", build);
+    assert_eq!(workspace.digests(), right);
+    assert_eq!(files(&workspace, "packs"), workspace.shelf.archives.len() + 1, "none was packed again");
 }
 
 #[test]

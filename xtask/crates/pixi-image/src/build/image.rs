@@ -6,12 +6,12 @@ use std::sync::mpsc::Receiver;
 
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
-use super::packs::PackagePack;
+use super::packs::{PackagePack, Packer};
 use super::placing::{self, Placed};
 use super::root::Root;
 use super::shelf::Shelf;
 use super::{BuildError, Request};
-use crate::archive::{self, ArchiveError, ArchiveWriter, BegunLayer, CompleteArchive, Layer};
+use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
 use crate::hashed::{Hashed, hashed_aside};
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::{Digest, Environment};
@@ -70,7 +70,7 @@ pub struct Outline<'a> {
     /// By layer, in the order in which they are stacked.
     groups: Vec<Vec<usize>>,
     /// The first layer of packages, the largest, as its pack is made: it is packed for so long that all others wait.
-    first: Option<Receiver<Vec<u8>>>,
+    first: Option<(usize, Receiver<Vec<u8>>)>,
     shelf: &'a Shelf,
     created: i64,
 }
@@ -88,27 +88,40 @@ impl<'a> Outline<'a> {
         let sizes: Vec<_> = packages.map(|package| (package.name(), package.size().unwrap_or(0))).collect();
         let groups = layers::group(&sizes, budget(base.map_or(0, Base::depth)));
         let first = match groups.first().map(Vec::as_slice) {
-            Some([at]) => Some(shelf.follow(*at)),
+            Some([at]) => Some((*at, shelf.follow(*at))),
             _ => None,
         };
         Self { archive, base, groups, first, shelf, created }
     }
 
     /// Writes the layers of the base, and those of the packages as these are made; none if one of them is not.
-    pub fn draft(self, store: &Store, progress: &dyn Progress) -> Result<Option<Draft>, BuildError> {
+    pub fn draft(
+        self,
+        packer: &Packer<'_>,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Option<Draft>, BuildError> {
         let Self { mut archive, base, groups, first, shelf, created } = self;
         let mut layers = Vec::new();
         if let Some(base) = base {
-            copy_base(base, &mut archive, &mut layers, progress)?;
+            copy_base(base, &mut archive, &mut layers, packer, progress)?;
         }
         if budget(layers.len()) == 0 && !groups.is_empty() {
             return Err(BuildError::BaseTooDeep { layers: layers.len(), max: MAX_LAYERS });
         }
-        let mut begun = archive.begin_layer(first.into_iter().flatten(), progress)?;
+        let mut written = None;
+        if let Some((at, arriving)) = first
+            && let Some(begun) = archive.begin_layer(arriving, progress)?
+        {
+            // Of a package that lost a path to another, what was begun is not the pack that is wanted.
+            let Some(pack) = shelf.wait_for(at) else { return Ok(None) };
+            let blob = pack.file.index.blob.filter(|_| shelf.was_followed(at, &pack.key));
+            written = if archive.end_layer(begun, blob)? { blob } else { None };
+        }
         for group in groups {
             let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();
             let Some(members) = members else { return Ok(None) };
-            layers.push(package_layer(&members, begun.take(), &mut archive, created, store, progress)?);
+            layers.push(package_layer(&members, written.take(), &mut archive, created, store, progress)?);
         }
         Ok(Some(Draft { archive, layers }))
     }
@@ -153,6 +166,7 @@ fn copy_base(
     base: &Base,
     archive: &mut ArchiveWriter,
     layers: &mut Vec<Layer>,
+    packer: &Packer<'_>,
     progress: &dyn Progress,
 ) -> Result<(), BuildError> {
     let image = &base.image;
@@ -162,7 +176,7 @@ fn copy_base(
         // It fails at its end if the bytes are not what the descriptor says.
         let mut blob = base.source.blob(descriptor).map_err(BaseError::from)?;
         let (digest, size) = (base.source.digest_of(descriptor).map_err(BaseError::from)?, descriptor.size());
-        let write = |out: &mut dyn Write| copy_blob(&mut blob, &mut Reported::new(out, progress));
+        let write = |out: &mut dyn Write| copy_blob(&mut blob, &mut Reported::new(out, progress), packer);
         archive.known_blob((digest, size), write).map_err(|error| match error {
             ArchiveError::Source(source) => {
                 let layer = descriptor.digest().to_string();
@@ -184,9 +198,10 @@ fn copy_base(
     Ok(())
 }
 
-fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write) -> Result<(), CopyError> {
+fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write, packer: &Packer<'_>) -> Result<(), CopyError> {
     let mut buffer = vec![0; 1 << 17];
     loop {
+        packer.check().map_err(CopyError::Source)?;
         match blob.read(&mut buffer).map_err(CopyError::Source)? {
             0 => return Ok(()),
             read => out.write_all(&buffer[..read]).map_err(CopyError::Write)?,
@@ -194,19 +209,19 @@ fn copy_blob(blob: &mut dyn Read, out: &mut dyn Write) -> Result<(), CopyError> 
     }
 }
 
-/// The layer of `members`; `begun` if its bytes are written already.
+/// The layer of `members`; `written` if its blob is already.
 fn package_layer(
     members: &[&PackagePack],
-    begun: Option<BegunLayer>,
+    written: Option<(Digest, u64)>,
     archive: &mut ArchiveWriter,
     created: i64,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Layer, BuildError> {
     let packs: Vec<&PackFile> = members.iter().map(|member| &member.file).collect();
-    let (digest, size) = match (begun, packs.as_slice()) {
-        (Some(begun), [pack, ..]) => archive.end_layer(begun, pack)?,
-        _ => archive.layer(&packs, progress)?,
+    let (digest, size) = match written {
+        Some(blob) => blob,
+        None => archive.layer(&packs, progress)?,
     };
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     let keys: Vec<_> = members.iter().map(|member| member.key.hex()).collect();

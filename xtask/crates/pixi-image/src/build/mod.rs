@@ -3,9 +3,9 @@
 //! Each step hands a value to the next and none reads back what a later one wrote: lock, archives, indexes, clobber plan,
 //! packs, then both formats from the same packs.
 
-mod ahead;
 mod error;
 mod image;
+mod packing;
 mod packs;
 mod placing;
 mod root;
@@ -39,7 +39,7 @@ use crate::store::Store;
 pub use error::BuildError;
 pub use image::Written;
 
-use ahead::Ahead;
+use packing::Packing;
 use packs::PackagePack;
 use shelf::Shelf;
 use stack::Stack;
@@ -205,7 +205,7 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     let created = root::created(request, &environment);
     let shelf = Shelf::new(environment.packages.len());
     let packer = packs::Packer::new(&environment, &prefix, request.targets(), &compressors, store)?;
-    let ahead = Ahead::new(&packer);
+    let packing = Packing::new(&packer, &shelf, progress);
     std::thread::scope(|scope| {
         // Layers are decoded one after the other: the packages need not wait for that.
         let stacking = scope.spawn(|| {
@@ -214,23 +214,24 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let start_draft = |archive| {
             // What is followed must be known before the first package is packed.
             let outline = image::Outline::new(&environment, created, base.map(|(base, _)| base), &shelf, archive);
-            scope.spawn(move || outline.draft(store, progress))
+            scope.spawn(|| outline.draft(&packer, store, progress))
         };
         let closing = shelf.closing();
-        let options = fetch::Options { offline: request.is_offline(), config: &request.config };
-        // Packages that have arrived need not wait for the others.
-        let ending = ahead.ending();
-        let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| ahead.work())).collect();
-        let arrived = |at, archive: &_| ahead.arrived(at, archive);
-        let archives =
-            fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)
-                .inspect_err(|_| packer.give_up())?;
-        drop(ending);
-        let plan = packs::Plan::new(&packer, &archives, request.jobs, progress).inspect_err(|_| packer.give_up())?;
-        workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // What stands is known when all packs are there; where one has to be made, that is not likely.
-        let drafting = archive.take_if(|_| plan.lacks_packs()).map(start_draft);
-        plan.pack_all(request.jobs, &ahead, &shelf)?;
+        let are_there = environment.packages.iter().all(|package| fetch::is_cached(store.root(), package));
+        let mut drafting = archive.take_if(|_| !are_there).map(start_draft);
+        let ending = packing.ending();
+        let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| packing.work())).collect();
+        let options = fetch::Options { offline: request.is_offline(), config: &request.config };
+        let arrived = |at, archive: &_| packing.arrived(at, archive);
+        let archives =
+            fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)?;
+        let plan = packs::Plan::new(&packer, archives, request.jobs)?;
+        drafting = drafting.or_else(|| archive.take_if(|_| plan.lacks_packs()).map(start_draft));
+        let plan = packing.settle(plan);
+        drop(ending);
+        workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        packing.outcome()?;
         drop(closing);
         let base = stacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let packages: Vec<_> = (0..environment.packages.len()).filter_map(|at| shelf.wait_for(at)).collect();

@@ -1,6 +1,6 @@
 //! Packs of the locked packages, taken from the cache or made.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::BuildError;
-use super::ahead::Ahead;
 use super::shelf::Shelf;
 use crate::archive::canonical_json;
 use crate::clobber::{self, ClobberPlan};
@@ -78,6 +77,11 @@ impl<'a> Packer<'a> {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
+    /// Fails when the packer has given up.
+    pub fn check(&self) -> io::Result<()> {
+        if self.given_up.load(Ordering::Relaxed) { Err(io::Error::other("something else has failed")) } else { Ok(()) }
+    }
+
     /// The small info parts say all that planning needs; they are kept, so that a rebuild opens no archive.
     fn read_indexes(&self, archives: &[Archive], jobs: NonZeroUsize) -> Result<Vec<ReadIndex<'a>>, BuildError> {
         let next = AtomicUsize::new(0);
@@ -138,7 +142,7 @@ impl<'a> Packer<'a> {
                 writer = writer.with_layer(layer);
             }
             fill(writer, &package.identity(), |sink| {
-                let mut sink = UntilGivenUp { sink, given_up: &self.given_up };
+                let mut sink = UntilGivenUp { sink, packer: self };
                 Ok(index.package.stream(&archive.path, &placement, &mut sink)?)
             })
         })
@@ -146,7 +150,12 @@ impl<'a> Packer<'a> {
 
     /// Packs a package that has just arrived as if it lost no path to another, and gives the key of such a pack; none if the
     /// cache has one. Of wheels many do lose some: they bring the same files.
-    pub fn pack_ahead(&self, at: usize, archive: &Archive) -> Result<Option<(Digest, PackFile)>, BuildError> {
+    pub fn pack_ahead(
+        &self,
+        at: usize,
+        archive: &Archive,
+        shelf: &Shelf,
+    ) -> Result<Option<(Digest, PackFile)>, BuildError> {
         let nothing = (&BTreeMap::new(), &BTreeSet::new());
         let key = self.key(at, nothing)?;
         let is_cached = self.places(&key).iter().any(|place| place.exists());
@@ -154,7 +163,8 @@ impl<'a> Packer<'a> {
             return Ok(None);
         }
         let index = self.read_index(at, archive)?;
-        Ok(Some((key, self.pack(at, archive, &index, nothing, &key, None::<io::Sink>)?)))
+        let file = self.pack(at, archive, &index, nothing, &key, shelf.follower(at, &key))?;
+        Ok(Some((key, file)))
     }
 
     /// Where a pack may stand: that of both formats serves a build of one, too.
@@ -195,23 +205,17 @@ impl<'a> Packer<'a> {
 /// Hands entries on until the packer gives up.
 struct UntilGivenUp<'s> {
     sink: &'s mut dyn EntrySink,
-    given_up: &'s AtomicBool,
-}
-
-impl UntilGivenUp<'_> {
-    fn check(&self) -> io::Result<()> {
-        if self.given_up.load(Ordering::Relaxed) { Err(io::Error::other("something else has failed")) } else { Ok(()) }
-    }
+    packer: &'s Packer<'s>,
 }
 
 impl EntrySink for UntilGivenUp<'_> {
     fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        self.check()?;
+        self.packer.check()?;
         self.sink.entry(entry)
     }
 
     fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.check()?;
+        self.packer.check()?;
         self.sink.data(bytes)
     }
 }
@@ -224,11 +228,11 @@ pub fn decoders(jobs: NonZeroUsize) -> usize {
 /// What is settled before the first package is packed.
 pub struct Plan<'a> {
     packer: &'a Packer<'a>,
+    /// By package, as all that follows.
+    pub archives: Vec<Archive>,
     clobbers: ClobberPlan,
     indexes: Vec<ReadIndex<'a>>,
-    archives: &'a [Archive],
     keys: Vec<Digest>,
-    progress: &'a dyn Progress,
 }
 
 /// Where a pack stands. What is for one format alone is not looked for by a build of both.
@@ -255,20 +259,15 @@ pub fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>,
 
 impl<'a> Plan<'a> {
     /// Reads what the packages hold and settles who owns every path.
-    pub fn new(
-        packer: &'a Packer<'a>,
-        archives: &'a [Archive],
-        jobs: NonZeroUsize,
-        progress: &'a dyn Progress,
-    ) -> Result<Self, BuildError> {
-        let indexes = packer.read_indexes(archives, jobs)?;
+    pub fn new(packer: &'a Packer<'a>, archives: Vec<Archive>, jobs: NonZeroUsize) -> Result<Self, BuildError> {
+        let indexes = packer.read_indexes(&archives, jobs)?;
         let clobbers = {
             let installed = indexes.iter().map(|read| read.package.installed_paths(packer.python.as_ref()));
             clobber::plan(&packer.environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
         };
         let keys = (0..archives.len()).map(|at| packer.key(at, (&clobbers.moved[at], &clobbers.shared[at])));
         let keys = keys.collect::<Result<_, _>>()?;
-        Ok(Self { packer, clobbers, indexes, archives, keys, progress })
+        Ok(Self { packer, archives, clobbers, indexes, keys })
     }
 
     /// Whether there is a package that the cache has no pack of.
@@ -287,56 +286,31 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Packs every package that the cache does not hold yet, and puts all packs on the shelf: the largest are begun first,
-    /// as they make the first layers, too. Decoders take packages from a queue and share the compressing threads.
-    pub fn pack_all(&self, jobs: NonZeroUsize, ahead: &Ahead<'_>, shelf: &Shelf) -> Result<(), BuildError> {
-        let count = self.archives.len();
-        let mut order: Vec<usize> = (0..count).collect();
-        // The lock does not know the size of wheels, which are the largest of all.
-        let size = |at: &usize| std::fs::metadata(&self.archives[*at].path).map_or(0, |archive| archive.len());
-        order.sort_by_cached_key(|at| std::cmp::Reverse(size(at)));
-        self.progress.phase(&format!("Packing {count} packages"));
-        self.progress.expect_packages(count);
-        let queue = Mutex::new(VecDeque::from(order));
-        let failure = Mutex::new(None);
-        let lock = |queue: &Mutex<VecDeque<usize>>| queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        std::thread::scope(|scope| {
-            for _ in 0..decoders(jobs) {
-                scope.spawn(|| {
-                    while let Some(at) = lock(&queue) {
-                        match self.pack(at, ahead, shelf) {
-                            Ok(made) => shelf.put(at, made),
-                            Err(error) => {
-                                queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                                self.packer.give_up();
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    }
-
-    fn pack(&self, at: usize, ahead: &Ahead<'_>, shelf: &Shelf) -> Result<PackagePack, BuildError> {
+    /// The pack of a package: `ahead` if it has the key that is wanted, else that of the cache, else a new one.
+    pub fn pack(
+        &self,
+        at: usize,
+        ahead: Option<(Digest, PackFile)>,
+        shelf: &Shelf,
+        progress: &dyn Progress,
+    ) -> Result<PackagePack, BuildError> {
         let (package, key, index) = (&self.packer.environment.packages[at], self.keys[at], &self.indexes[at]);
         let made = |file: PackFile, was_cached| {
-            self.progress.packed(&package.identity(), file.index.content_size(), was_cached);
+            progress.packed(&package.identity(), file.index.content_size(), was_cached);
             let (name, archive_size) = (package.name().to_owned(), package.size().unwrap_or(0));
             PackagePack { name, archive_size, key, file, post_link: index.package.has_post_link_script() }
         };
-        if let Some(file) = ahead.take(at, &key) {
+        if let Some((_, file)) = ahead.filter(|(made, _)| *made == key) {
             return Ok(made(file, false));
         }
         for place in self.packer.places(&key) {
-            if let Some(file) = cached(&place, self.progress)? {
+            if let Some(file) = cached(&place, progress)? {
                 return Ok(made(file, true));
             }
         }
-        self.progress.packing(&package.identity());
+        progress.packing(&package.identity());
         let lost = (&self.clobbers.moved[at], &self.clobbers.shared[at]);
-        let file = self.packer.pack(at, &self.archives[at], index, lost, &key, shelf.follower(at))?;
+        let file = self.packer.pack(at, &self.archives[at], index, lost, &key, shelf.follower(at, &key))?;
         Ok(made(file, false))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::packs::PackagePack;
+use crate::model::Digest;
 use crate::pieces::{Pieces, pieces};
 
 /// A place for the pack of each package.
@@ -20,6 +21,8 @@ struct State {
     is_closed: bool,
     /// What takes the layers of packs that are followed, until these are begun.
     followers: BTreeMap<usize, Pieces<Sink>>,
+    /// The keys of the packs that were begun so.
+    followed: BTreeMap<usize, Digest>,
 }
 
 impl Shelf {
@@ -64,9 +67,17 @@ impl Shelf {
         arriving
     }
 
-    /// What wants the layer of a pack that is begun.
-    pub fn follower(&self, at: usize) -> Option<Pieces<Sink>> {
-        self.state().followers.remove(&at)
+    /// What wants the layer of the pack with that key, which is begun.
+    pub fn follower(&self, at: usize, key: &Digest) -> Option<Pieces<Sink>> {
+        let mut state = self.state();
+        let follower = state.followers.remove(&at)?;
+        state.followed.insert(at, *key);
+        Some(follower)
+    }
+
+    /// Whether what arrived was the layer of that pack, or a part of it.
+    pub fn was_followed(&self, at: usize, key: &Digest) -> bool {
+        self.state().followed.get(&at) == Some(key)
     }
 
     /// What ends all waiting when it is dropped, however the packing ended.
@@ -83,7 +94,9 @@ struct Closing<'a>(&'a Shelf);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        *self.0.state() = State { is_closed: true, followers: BTreeMap::new() };
+        let mut state = self.0.state();
+        state.is_closed = true;
+        state.followers.clear();
         self.0.changed.notify_all();
     }
 }
@@ -94,7 +107,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::Digest;
     use crate::pack::{Compressors, PackFile, PackWriter, Targets};
 
     fn pack(name: &str) -> PackagePack {
@@ -129,8 +141,9 @@ mod tests {
         let shelf = Shelf::new(4);
         let closing = shelf.closing();
         let arriving = [0, 1, 2].map(|at| shelf.follow(at));
-        let mut follower = shelf.follower(0).unwrap();
-        assert!(shelf.follower(0).is_none());
+        let [key, other] = [b"key", b"not"].map(|text| Digest::of(text));
+        let mut follower = shelf.follower(0, &key).unwrap();
+        assert!(shelf.follower(0, &other).is_none() && shelf.was_followed(0, &key) && !shelf.was_followed(0, &other));
         follower.write_all(b"layer").and_then(|()| follower.flush()).unwrap();
         drop(follower);
         shelf.put(1, pack("cached"));
