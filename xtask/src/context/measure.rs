@@ -13,10 +13,10 @@ use anyhow::{Result, bail};
 use super::{Context, Server, cannot_start, code};
 use crate::command_line::CommandLine;
 
-/// How often memory is looked at.
-const TICK: Duration = Duration::from_millis(20);
+/// How often memory is looked at. More often, and what is measured would wait for it.
+const TICK: Duration = Duration::from_millis(50);
 /// At every so many ticks, so is the disk: that takes longer.
-const DISK_TICKS: u32 = 10;
+const DISK_TICKS: u32 = 4;
 /// In what /proc counts CPU time: Linux's USER_HZ, the same on every architecture that has images here.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 /// How many lines of what a failed command said are told.
@@ -121,7 +121,7 @@ impl Context {
 
     /// Waits a moment for something outside to happen.
     pub fn pause(&self) {
-        thread::sleep(5 * TICK);
+        thread::sleep(2 * TICK);
     }
 }
 
@@ -140,6 +140,10 @@ fn watch(pid: u32, watched: &[PathBuf], ended: &AtomicBool) -> Peaks {
             peaks.disk = peaks.disk.max(disk(watched, &processes));
         }
         thread::sleep(TICK);
+    }
+    // What it made last may be the most.
+    if !watched.is_empty() {
+        peaks.disk = peaks.disk.max(disk(watched, &[]));
     }
     peaks
 }

@@ -168,7 +168,7 @@ impl Start {
     pub fn times(self) -> usize {
         match self {
             Self::Nothing => 12,
-            Self::Torch => 1,
+            Self::Torch => 2,
         }
     }
 }
