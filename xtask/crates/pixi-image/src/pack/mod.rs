@@ -36,7 +36,7 @@ pub use layer::{write_layer, write_layer_tar};
 pub use writer::{PackWriter, SMALL, Targets};
 
 /// Raised whenever the bytes of a pack, or those that it yields, change for the same input; part of every cache key.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 
 /// What a tar stream ends with: two blocks of zeros (POSIX ustar).
 pub const TAR_END: [u8; 1024] = [0; 1024];

@@ -1,9 +1,9 @@
 //! File contents that compress like real ones, in size and in time: pieces of real files, put together anew.
 //!
 //! Texts and libraries are stretches of [`Specimens`]. A library with code for GPUs is not among them; its content is made
-//! of short runs of a library and of noise, and copies from farther back than deflate's window of 32 KiB, which only zstd
-//! finds: so that zstd and deflate make of it what they make of NVIDIA's libraries, and take as long. Bytecode is made up
-//! as a run of literals and of copies.
+//! of short runs of a library and of literals, and copies from farther back than deflate's window of 32 KiB, which only
+//! zstd finds: so that zstd and deflate, at each level, make of it what they make of NVIDIA's libraries, and take as long.
+//! Bytecode is made up as a run of literals and of copies.
 
 use std::io::{self, Read};
 
@@ -70,10 +70,15 @@ impl Content {
 
 /// The longest stretch of a specimen, and what it is at least: longer than a block of 128 KiB.
 const STRETCH: [u64; 2] = [256 << 10, 1 << 20];
-/// The longest run of a library, or of noise, in one with code for GPUs.
-const RUN: u64 = 400;
+/// The longest run of a library, or of literals, in one with code for GPUs.
+const RUN: u64 = 600;
 /// Of how many runs one is a far copy.
-const FAR_IN: u64 = 100;
+const FAR_IN: u64 = 60;
+/// How many of a hundred runs are of a library.
+const OF_LIBRARY: u64 = 45;
+/// Bytes that are frequent in such code, and how many of a hundred literals they are.
+const FREQUENT: [u8; 16] = [0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 8, 0x0f, 0x10, 0x10, 0x20, 0x40];
+const OF_FREQUENT: u64 = 25;
 /// The most literals in a row in bytecode, and the longest of its near copies, less the shortest.
 const LITERALS: u64 = 5;
 const COPIES: u64 = 18;
@@ -141,12 +146,17 @@ impl<'s> Made<'s> {
             let length = 1 + (number >> 32) % RUN;
             if number.is_multiple_of(FAR_IN) {
                 self.far_copy();
-            } else if number & 1 == 0 {
+                continue;
+            }
+            if (number >> 8) % 100 < OF_LIBRARY {
                 let run = self.piece(&specimens.library, length);
                 self.window.extend_from_slice(run);
             } else {
-                let noise = (0..length.div_ceil(8)).flat_map(|_| self.numbers.draw().to_le_bytes());
-                self.window.extend(noise.take(length as usize));
+                let literals = (0..length).map(|_| self.numbers.draw());
+                self.window.extend(literals.map(|number| match (number >> 16) % 100 {
+                    kind if kind < OF_FREQUENT => FREQUENT[(number >> 40) as usize % FREQUENT.len()],
+                    _ => number as u8,
+                }));
             }
         }
     }
