@@ -19,7 +19,7 @@ pub const LEVEL: i32 = 5;
 /// sends.
 pub const LAYER_LEVEL: i32 = 2;
 /// The level for what hardly becomes smaller, above all code for GPUs, most of the bytes of an environment with CUDA: it
-/// takes 0.6 of [`LEVEL`]'s time there and makes them less than 1 % larger.
+/// takes 0.6 of [`LEVEL`]'s time there and makes them 1 % larger.
 pub const HARD_LEVEL: i32 = 1;
 /// The level of a block is told by an earlier one of its file, so many blocks before: those in between are on their way. Of
 /// such a file no more are, however many threads there are.
