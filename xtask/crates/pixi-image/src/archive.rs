@@ -119,13 +119,18 @@ impl ArchiveWriter {
     }
 
     /// Ends the layer that was begun, which is `blob` if what arrived is all of it: its sender vouches for the bytes. If not,
-    /// the layer is taken back, and false returned.
-    pub fn end_layer(&mut self, begun: BegunLayer, blob: Option<(Digest, u64)>) -> Result<bool, ArchiveError> {
-        let BegunLayer { start } = begun;
-        match blob.filter(|(_, size)| self.position - start - 512 == *size) {
-            Some(blob) => self.end_blob(start, blob).map(|()| true),
-            None => self.rewind(start).map(|()| false),
+    /// the layer is taken back, and there is no blob.
+    pub fn end_layer(
+        &mut self,
+        BegunLayer { start }: BegunLayer,
+        blob: Option<(Digest, u64)>,
+    ) -> Result<Option<(Digest, u64)>, ArchiveError> {
+        let whole = blob.filter(|(_, size)| self.position - start - 512 == *size);
+        match whole {
+            Some(blob) => self.end_blob(start, blob)?,
+            None => self.rewind(start)?,
         }
+        Ok(whole)
     }
 
     /// Fills in the header of a blob that is written, or takes the blob back if it is there already.

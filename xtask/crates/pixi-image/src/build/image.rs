@@ -116,7 +116,7 @@ impl<'a> Outline<'a> {
             // Of a package that lost a path to another, what was begun is not the pack that is wanted.
             let Some(pack) = shelf.wait_for(at) else { return Ok(None) };
             let blob = pack.file.index.blob.filter(|_| shelf.was_followed(at, &pack.key));
-            written = if archive.end_layer(begun, blob)? { blob } else { None };
+            written = archive.end_layer(begun, blob)?;
         }
         for group in groups {
             let members: Option<Vec<_>> = group.into_iter().map(|at| shelf.wait_for(at)).collect();

@@ -220,16 +220,15 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         // What stands is known when all packs are there; where one has to be made, that is not likely.
         let are_there = environment.packages.iter().all(|package| fetch::is_cached(store.root(), package));
         let mut drafting = archive.take_if(|_| !are_there).map(start_draft);
-        let ending = packing.ending();
+        let _ending = packing.ending();
         let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| packing.work())).collect();
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
         let arrived = |at, archive: &_| packing.arrived(at, archive);
         let archives =
             fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)?;
-        let plan = packs::Plan::new(&packer, archives, request.jobs)?;
+        let plan = packs::Plan::new(&packer, &archives, request.jobs)?;
         drafting = drafting.or_else(|| archive.take_if(|_| plan.lacks_packs()).map(start_draft));
-        let plan = packing.settle(plan);
-        drop(ending);
+        let plan = packing.settle(plan, archives);
         workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         packing.outcome()?;
         drop(closing);

@@ -54,8 +54,7 @@ impl<'a> Packing<'a> {
 
     /// Takes note that all archives are there, and of what is to be made of them: what is made already comes first, then
     /// the largest, which make the first layers, too.
-    pub fn settle(&self, plan: Plan<'a>) -> &Plan<'a> {
-        let archives = plan.archives.clone();
+    pub fn settle(&self, plan: Plan<'a>, archives: Vec<Archive>) -> &Plan<'a> {
         self.progress.phase(&format!("Packing {} packages", archives.len()));
         self.progress.expect_packages(archives.len());
         // The lock does not know the size of wheels, which are the largest of all.
@@ -85,7 +84,7 @@ impl<'a> Packing<'a> {
         self.state().failure.take().map_or(Ok(()), Err)
     }
 
-    /// Ends the workers when it is dropped, unless a plan was settled: then they end by themselves.
+    /// Ends all work when it is dropped: that is over by then, or something has failed.
     pub fn ending(&self) -> impl Drop {
         Ending(self)
     }
@@ -117,7 +116,7 @@ impl<'a> Packing<'a> {
         }
         let Some(plan) = self.plan.get() else { return Ok(()) };
         let ahead = self.state().ahead.remove(&at);
-        self.shelf.put(at, plan.pack(at, ahead, self.shelf, self.progress)?);
+        self.shelf.put(at, plan.pack(at, archive, ahead, self.shelf, self.progress)?);
         Ok(())
     }
 
@@ -138,8 +137,6 @@ struct Ending<'e, 'a>(&'e Packing<'a>);
 
 impl Drop for Ending<'_, '_> {
     fn drop(&mut self) {
-        if self.0.plan.get().is_none() {
-            self.0.give_up();
-        }
+        self.0.give_up();
     }
 }

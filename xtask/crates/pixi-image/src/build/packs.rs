@@ -228,8 +228,6 @@ pub fn decoders(jobs: NonZeroUsize) -> usize {
 /// What is settled before the first package is packed.
 pub struct Plan<'a> {
     packer: &'a Packer<'a>,
-    /// By package, as all that follows.
-    pub archives: Vec<Archive>,
     clobbers: ClobberPlan,
     indexes: Vec<ReadIndex<'a>>,
     keys: Vec<Digest>,
@@ -259,15 +257,15 @@ pub fn cached(place: &Path, progress: &dyn Progress) -> Result<Option<PackFile>,
 
 impl<'a> Plan<'a> {
     /// Reads what the packages hold and settles who owns every path.
-    pub fn new(packer: &'a Packer<'a>, archives: Vec<Archive>, jobs: NonZeroUsize) -> Result<Self, BuildError> {
-        let indexes = packer.read_indexes(&archives, jobs)?;
+    pub fn new(packer: &'a Packer<'a>, archives: &[Archive], jobs: NonZeroUsize) -> Result<Self, BuildError> {
+        let indexes = packer.read_indexes(archives, jobs)?;
         let clobbers = {
             let installed = indexes.iter().map(|read| read.package.installed_paths(packer.python.as_ref()));
             clobber::plan(&packer.environment.packages, &installed.collect::<Result<Vec<_>, _>>()?)?
         };
         let keys = (0..archives.len()).map(|at| packer.key(at, (&clobbers.moved[at], &clobbers.shared[at])));
         let keys = keys.collect::<Result<_, _>>()?;
-        Ok(Self { packer, archives, clobbers, indexes, keys })
+        Ok(Self { packer, clobbers, indexes, keys })
     }
 
     /// Whether there is a package that the cache has no pack of.
@@ -290,6 +288,7 @@ impl<'a> Plan<'a> {
     pub fn pack(
         &self,
         at: usize,
+        archive: &Archive,
         ahead: Option<(Digest, PackFile)>,
         shelf: &Shelf,
         progress: &dyn Progress,
@@ -310,7 +309,7 @@ impl<'a> Plan<'a> {
         }
         progress.packing(&package.identity());
         let lost = (&self.clobbers.moved[at], &self.clobbers.shared[at]);
-        let file = self.packer.pack(at, &self.archives[at], index, lost, &key, shelf.follower(at, &key))?;
+        let file = self.packer.pack(at, archive, index, lost, &key, shelf.follower(at, &key))?;
         Ok(made(file, false))
     }
 }

@@ -21,8 +21,8 @@ pub const LAYER_LEVEL: i32 = 2;
 /// The level for what hardly becomes smaller, above all code for GPUs, most of the bytes of an environment with CUDA: it
 /// takes 0.6 of [`LEVEL`]'s time there and makes them 1 % larger.
 pub const HARD_LEVEL: i32 = 1;
-/// The level of a block is told by an earlier one of its file, so many blocks before: those in between are on their way. Of
-/// such a file no more are, however many threads there are.
+/// The level of a block is told by an earlier one of its file, so many blocks before: those in between are on their way. No
+/// more of one file are, however many threads there are.
 pub const LOOK_BACK: usize = 32;
 /// Stored bytes of a block that hardly became smaller, of [`BLOCK_SIZE`].
 const HARD: u32 = (BLOCK_SIZE / 10 * 7) as u32;

@@ -146,9 +146,7 @@ impl<'s> Made<'s> {
             let length = 1 + (number >> 32) % RUN;
             if number.is_multiple_of(FAR_IN) {
                 self.far_copy();
-                continue;
-            }
-            if (number >> 8) % 100 < OF_LIBRARY {
+            } else if (number >> 8) % 100 < OF_LIBRARY {
                 let run = self.piece(&specimens.library, length);
                 self.window.extend_from_slice(run);
             } else {
