@@ -98,8 +98,9 @@ pub struct Target {
 
 /// An image file that an engine made.
 pub struct Artifact {
-    /// The digest, where the engine tells it: of the OCI manifest or configuration, or of the SIF file.
-    pub digest: Option<String>,
+    /// By what it is known, where the engine tells it: the digest of the OCI manifest or configuration, or of a SIF that was
+    /// compared; `uuid:` and that of the header of one that was built.
+    pub id: Option<String>,
     /// Where it was written.
     pub path: String,
     /// Its size in bytes.

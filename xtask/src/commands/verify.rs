@@ -45,7 +45,7 @@ pub fn run(cx: &Context, arguments: &ArgMatches) -> Result<()> {
     for file in files {
         match engine.verify(&session.desk(), &request, &cx.typed(&file)) {
             Ok(Some(same)) => {
-                let digest = same.digest.unwrap_or_default();
+                let digest = same.id.unwrap_or_default();
                 cx.ui.result(format_args!("{}: the same again, {digest} ({})", same.path, ui::size(same.size)));
             }
             Ok(None) => {}

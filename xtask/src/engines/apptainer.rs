@@ -104,7 +104,7 @@ impl Sif {
             if request.exact { Ok(()) } else { self.check(desk, &request.test(&partial, &partial)) }
         };
         let Some(size) = cx.write_beside(&target.path, &partial, work)? else { return Ok(None) };
-        Ok(Some(Artifact { digest: None, path: target.path.clone(), size }))
+        Ok(Some(Artifact { id: None, path: target.path.clone(), size }))
     }
 
     /// An argument that a definition file does not use ends the build, so each is given only where it is used. The lesson

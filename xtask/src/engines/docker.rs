@@ -180,8 +180,8 @@ impl Oci {
         let line = line.option("--output", &partial).arg(reference);
         let Some(size) = cx.write_beside(path, &partial, || cx.execute(&line))? else { return Ok(None) };
         let inspected = cx.look(&self.command(["image", "inspect", "--format", "{{.Id}}", reference]));
-        let digest = inspected.ok().map(|output| output.stdout.trim().to_owned()).filter(|digest| !digest.is_empty());
-        Ok(Some(Artifact { digest, path: path.to_owned(), size }))
+        let id = inspected.ok().map(|output| output.stdout.trim().to_owned()).filter(|id| !id.is_empty());
+        Ok(Some(Artifact { id, path: path.to_owned(), size }))
     }
 
     /// Loads the image from its file, unless it was built into the store from what is there now.

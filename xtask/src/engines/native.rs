@@ -98,12 +98,12 @@ fn artifacts(report: &str) -> Result<Vec<Artifact>> {
     report.lines().filter(|line| !line.is_empty()).map(artifact).collect()
 }
 
-/// One line `kind<TAB>digest<TAB>path<TAB>bytes`.
+/// One line `kind<TAB>id<TAB>path<TAB>bytes`.
 fn artifact(line: &str) -> Result<Artifact> {
     let parse = || {
         let mut fields = line.split('\t').skip(1);
-        let (digest, path) = (Some(fields.next()?.to_owned()), fields.next()?.to_owned());
-        Some(Artifact { digest, path, size: fields.next()?.parse().ok()? })
+        let (id, path) = (Some(fields.next()?.to_owned()), fields.next()?.to_owned());
+        Some(Artifact { id, path, size: fields.next()?.parse().ok()? })
     };
     parse().with_context(|| format!("pixi-image reported something else than an image: {line:?}"))
 }

@@ -279,8 +279,8 @@ fn build(session: &Session<'_>, engine: &dyn Engine, tasks: &[&Task], frozen: bo
         built::keep(cx, &task.record.stamp, &workspace.lock(), &workspace.app())?;
     }
     let rows = tasks.iter().zip(artifacts).enumerate().map(|(index, (task, artifact))| {
-        if let Some(digest) = &artifact.digest {
-            cx.ui.detail(format_args!("{} is {digest}", artifact.path));
+        if let Some(id) = &artifact.id {
+            cx.ui.detail(format_args!("{} is {id}", artifact.path));
         }
         // One command made both: its time stands once.
         let elapsed = Some(elapsed).filter(|_| index == 0);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, History, ImageConfiguration};
 use serde::Serialize;
 
-use crate::hashed::Hashed;
+use crate::hashed;
 use crate::layers;
 use crate::layout::{self, DockerImage, Image, ImageSource, LayoutError};
 use crate::model::Digest;
@@ -288,10 +288,7 @@ fn inspect_sif(path: &Path, mut file: File, descriptors: &[sif::Descriptor]) -> 
         role: one.partition.as_ref().map(sif::Partition::role_name),
     };
     let read = |source| InspectError::Read { path: path.to_owned(), source };
-    let mut all = Hashed::new(io::sink());
-    let mut bytes = File::open(path).map_err(read)?;
-    io::copy(&mut bytes, &mut all).map_err(read)?;
-    let (digest, bytes) = all.finish();
+    let (digest, bytes) = File::open(path).and_then(hashed::all_of).map_err(read)?;
     Ok(Sif {
         path: path.to_owned(),
         bytes,

@@ -8,44 +8,34 @@ pub const PIECE: usize = 1 << 20;
 /// How many pieces wait for who takes them.
 const WAITING: usize = 4;
 
-/// Gathers what is written, writes it to `out` in pieces of [`PIECE`] bytes, and hands these over.
-pub struct Pieces<W> {
-    out: W,
+/// Gathers what is written, and hands it over in pieces of [`PIECE`] bytes.
+pub struct Pieces {
     piece: Vec<u8>,
     taken: SyncSender<Vec<u8>>,
 }
 
-/// Pieces of what is written to `out`, and where they arrive. When nobody takes them any more, `out` alone gets them.
-pub fn pieces<W: Write>(out: W) -> (Pieces<W>, Receiver<Vec<u8>>) {
+/// Pieces of what is written, and where they arrive. When nobody takes them any more, they are gone.
+pub fn pieces() -> (Pieces, Receiver<Vec<u8>>) {
     let (taken, arriving) = sync_channel(WAITING);
-    (Pieces { out, piece: Vec::new(), taken }, arriving)
+    (Pieces { piece: Vec::new(), taken }, arriving)
 }
 
-impl<W: Write> Pieces<W> {
-    fn hand_over(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        self.out.write_all(&self.piece)?;
-        let _ = self.taken.send(std::mem::take(&mut self.piece)); // whoever stopped taking them has said why
-        Ok(())
-    }
-}
-
-impl<W: Write> Write for Pieces<W> {
+impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.reserve_exact(PIECE - self.piece.len());
         let now = bytes.len().min(PIECE - self.piece.len());
         self.piece.extend_from_slice(&bytes[..now]);
         if self.piece.len() == PIECE {
-            self.hand_over()?;
+            self.flush()?;
         }
         Ok(now)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()?;
-        self.out.flush()
+        if !self.piece.is_empty() {
+            let _ = self.taken.send(std::mem::take(&mut self.piece)); // whoever stopped taking them has said why
+        }
+        Ok(())
     }
 }
 
@@ -56,8 +46,7 @@ mod tests {
     #[test]
     fn what_arrives_is_what_was_written_and_flushed() {
         let bytes: Vec<u8> = (0..3 * PIECE + 5).map(|at| (at / 7) as u8).collect();
-        let mut out = Vec::new();
-        let (mut pieces, arriving) = pieces(&mut out);
+        let (mut pieces, arriving) = pieces();
         let arrived = std::thread::spawn(move || arriving.into_iter().collect::<Vec<_>>());
         bytes.chunks(70_001).for_each(|some| pieces.write_all(some).unwrap());
         pieces.flush().unwrap();
@@ -65,15 +54,13 @@ mod tests {
         drop(pieces);
         let arrived = arrived.join().unwrap();
         assert_eq!(arrived.iter().map(Vec::len).collect::<Vec<_>>(), [PIECE, PIECE, PIECE, 5]);
-        assert!(arrived.concat() == bytes && out == bytes);
+        assert!(arrived.concat() == bytes);
     }
 
     #[test]
     fn nobody_has_to_take_them() {
-        let mut out = Vec::new();
-        let (mut pieces, arriving) = pieces(&mut out);
+        let (mut pieces, arriving) = pieces();
         drop(arriving);
         pieces.write_all(&vec![1; 9 * PIECE]).unwrap();
-        assert_eq!(out.len(), 9 * PIECE);
     }
 }

@@ -3,10 +3,12 @@
 //! ```text
 //! offset 0      header, 128 bytes: launch script, magic, version, architecture, uuid, times, counts and places
 //! offset 4096   48 descriptors of 585 bytes; free ones are left for signatures and overlays
-//! offset 32768  definition file | inspect metadata (JSON) | squashfs, each at a multiple of 4096
+//! offset 32176  definition file | inspect metadata (JSON), each at a multiple of 4096
+//! offset 131072 squashfs
 //! ```
 //!
-//! All numbers are little endian and nothing is padded inside header and descriptors.
+//! All numbers are little endian and nothing is padded inside header and descriptors. The squashfs lies at the same place in
+//! every SIF of ours: it is begun before the texts in front of it are known.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -62,6 +64,8 @@ pub const DESCRIPTORS_AT: usize = 4096;
 const DESCRIPTORS: usize = 48;
 /// Where the objects begin.
 pub const DATA_AT: usize = DESCRIPTORS_AT + DESCRIPTORS * DESCRIPTOR_SIZE;
+/// Where the squashfs begins. Before it there is room for ten times the texts that an image commonly has.
+pub const SQUASHFS_AT: usize = 128 << 10;
 const ALIGNMENT: usize = 4096;
 /// Objects are signed by group; all of ours are in the first.
 const FIRST_GROUP: u32 = 0xf000_0001;
@@ -148,33 +152,37 @@ pub struct SifSpec<'a> {
     pub squashfs_size: u64,
 }
 
-/// Every byte of the SIF before its squashfs: the SIF is this, then the squashfs.
-pub fn prefix(spec: &SifSpec<'_>) -> Vec<u8> {
+/// Every byte of the SIF before its squashfs, [`SQUASHFS_AT`] in all: the SIF is this, then the squashfs. Fails if the texts
+/// take more.
+pub fn prefix(spec: &SifSpec<'_>) -> Result<Vec<u8>, TextsTooLarge> {
     let mut bytes = vec![0; DATA_AT];
     let mut descriptors = Vec::with_capacity(3 * DESCRIPTOR_SIZE);
-    let mut describe = |bytes: &mut Vec<u8>, data_type, name, size, extra: &[u8]| {
+    let mut describe = |bytes: &mut Vec<u8>, at: Option<usize>, data_type, name, size, extra: &[u8]| {
         let before = bytes.len();
-        bytes.resize(before.next_multiple_of(ALIGNMENT), 0);
+        bytes.resize(at.unwrap_or(before.next_multiple_of(ALIGNMENT)), 0);
         let padding = (bytes.len() - before) as u64;
         let id = (descriptors.len() / DESCRIPTOR_SIZE + 1) as u32;
         let place = Place { offset: bytes.len() as u64, size, size_with_padding: size.saturating_add(padding) };
         descriptors.extend_from_slice(&descriptor(id, data_type, name, &place, spec.created, extra));
     };
-    describe(&mut bytes, DEFINITION, "", spec.definition.len() as u64, &[]);
+    describe(&mut bytes, None, DEFINITION, "", spec.definition.len() as u64, &[]);
     bytes.extend_from_slice(spec.definition);
-    describe(&mut bytes, JSON, INSPECT_METADATA, spec.inspect_metadata.len() as u64, &[]);
+    describe(&mut bytes, None, JSON, INSPECT_METADATA, spec.inspect_metadata.len() as u64, &[]);
     bytes.extend_from_slice(spec.inspect_metadata);
+    if bytes.len() > SQUASHFS_AT {
+        return Err(TextsTooLarge { bytes: spec.definition.len() + spec.inspect_metadata.len() });
+    }
     let mut partition = [0; 11];
     partition[..4].copy_from_slice(&SQUASHFS.to_le_bytes());
     partition[4..8].copy_from_slice(&PRIMARY_SYSTEM.to_le_bytes());
     partition[8..].copy_from_slice(spec.architecture.code());
-    describe(&mut bytes, PARTITION, "", spec.squashfs_size, &partition);
+    describe(&mut bytes, Some(SQUASHFS_AT), PARTITION, "", spec.squashfs_size, &partition);
 
     let data_size = (bytes.len() as u64).saturating_add(spec.squashfs_size) - DATA_AT as u64;
     let used = descriptors.len() / DESCRIPTOR_SIZE;
     bytes[..HEADER_SIZE].copy_from_slice(&header(spec, used, data_size));
     bytes[DESCRIPTORS_AT..][..descriptors.len()].copy_from_slice(&descriptors);
-    bytes
+    Ok(bytes)
 }
 
 fn header(spec: &SifSpec<'_>, used: usize, data_size: u64) -> [u8; HEADER_SIZE] {
@@ -184,7 +192,7 @@ fn header(spec: &SifSpec<'_>, used: usize, data_size: u64) -> [u8; HEADER_SIZE] 
     put(32, MAGIC);
     put(42, VERSION);
     put(45, spec.architecture.code());
-    put(48, &uuid(&spec.content_id));
+    put(48, &uuid(&spec.content_id).0);
     put(64, &spec.created.to_le_bytes());
     put(72, &spec.created.to_le_bytes()); // modified
     put(80, &((DESCRIPTORS - used) as u64).to_le_bytes());
@@ -196,13 +204,26 @@ fn header(spec: &SifSpec<'_>, used: usize, data_size: u64) -> [u8; HEADER_SIZE] 
     bytes
 }
 
+/// By what a SIF is known: it stands in its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uuid(pub [u8; 16]);
+
+impl std::fmt::Display for Uuid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let group =
+            |from: usize, to: usize| self.0[from..to].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let groups = [group(0, 4), group(4, 6), group(6, 8), group(8, 10), group(10, 16)];
+        write!(f, "{}", groups.join("-"))
+    }
+}
+
 /// A uuid of version 8, "custom" (RFC 9562, section 5.8): 122 bits of the digest.
-fn uuid(content_id: &[u8; 32]) -> [u8; 16] {
+pub fn uuid(content_id: &[u8; 32]) -> Uuid {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&content_id[..16]);
     uuid[6] = uuid[6] & 0x0f | 0x80;
     uuid[8] = uuid[8] & 0x3f | 0x80;
-    uuid
+    Uuid(uuid)
 }
 
 struct Place {
@@ -336,6 +357,18 @@ pub struct Partition {
     pub role: u32,
     /// The processor that it is for: `02` amd64, `04` arm64, and so on.
     pub architecture: String,
+}
+
+/// There is too much to be said of an image.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the definition file and the metadata of the SIF, with labels and activation, have {bytes} bytes, and there is room for \
+     {room}\n  hint: use shorter labels, or a base image that has shorter ones",
+    room = SQUASHFS_AT - DATA_AT
+)]
+pub struct TextsTooLarge {
+    /// What they have together.
+    pub bytes: usize,
 }
 
 /// Why a file cannot be read as a SIF.

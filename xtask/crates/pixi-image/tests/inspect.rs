@@ -47,7 +47,7 @@ fn sif_file(directory: &Path) -> PathBuf {
         content_id: [7; 32],
         squashfs_size: squashfs.len() as u64,
     };
-    fs::write(&place, [sif::prefix(&spec), squashfs].concat()).unwrap();
+    fs::write(&place, [sif::prefix(&spec).unwrap(), squashfs].concat()).unwrap();
     place
 }
 

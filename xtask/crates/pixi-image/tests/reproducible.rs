@@ -75,7 +75,9 @@ impl Variations {
         assert_eq!(made, self.right, "{what} changes the image");
         let report = String::from_utf8(output.stdout).unwrap();
         let reported: Vec<&str> = report.lines().filter_map(|line| line.split('\t').nth(1)).collect();
-        assert_eq!(reported, [made[2], made[1]].map(|digest| digest.to_string()), "{what}: {report}");
+        let sif = fs::read(self.workspace.work(SIF)).unwrap();
+        let uuid = pixi_image::sif::Uuid(sif[48..64].try_into().unwrap());
+        assert_eq!(reported, [made[2].to_string(), format!("uuid:{uuid}")], "{what}: {report}");
     }
 
     fn build(&self) -> Command {

@@ -51,8 +51,13 @@ fn a_file_that_its_inputs_give_is_the_same() {
         assert!(output.status.success(), "{}", stderr(&output));
         said.extend(output.stdout);
     }
-    // One line a file, as `build` has it.
-    assert_eq!(String::from_utf8(said).unwrap(), String::from_utf8(reported.stdout).unwrap());
+    // One line a file, as `build` has it; of a SIF, of which all was read now, with its SHA-256.
+    let reported = String::from_utf8(reported.stdout).unwrap();
+    let [oci, sif] = reported.lines().collect::<Vec<_>>()[..] else { panic!("{reported}") };
+    let built: Vec<&str> = sif.split('\t').collect();
+    assert!(built[1].starts_with("uuid:"), "{sif}");
+    let expected = format!("{oci}\nsif\t{}\t{}\t{}\n", workspace.digests()[1], built[2], built[3]);
+    assert_eq!(String::from_utf8(said).unwrap(), expected);
     assert_eq!(workspace.snapshot(), before);
     assert!(fs::read_dir(workspace.path("cache/tmp")).unwrap().next().is_none(), "something was left in the cache");
 }

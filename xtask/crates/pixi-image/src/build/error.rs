@@ -9,6 +9,7 @@ use crate::manifest::ManifestError;
 use crate::pack::{CopyError, PackError};
 use crate::publish::PublishError;
 use crate::registry::RegistryError;
+use crate::sif::TextsTooLarge;
 use crate::solve::CheckError;
 use crate::source::app::AppError;
 use crate::source::base::BaseError;
@@ -57,6 +58,8 @@ pub enum BuildError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Squashfs(#[from] SquashfsError),
+    #[error(transparent)]
+    Sif(#[from] TextsTooLarge),
     #[error(
         "images are made for Linux; the platform {0} is not\n  hint: choose a linux platform of the lock with --platform"
     )]

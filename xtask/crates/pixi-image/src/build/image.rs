@@ -1,23 +1,25 @@
 //! Writing the two formats from one root.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::OnceLock;
 use std::sync::mpsc::Receiver;
 
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
 use super::packs::{PackagePack, Packer};
-use super::placing::{self, Placed};
+use super::placing::{Part, Placed, Placing};
 use super::root::Root;
 use super::shelf::Shelf;
+use super::stack::{Stack, StackedLayer};
 use super::{BuildError, Request};
 use crate::archive::{self, ArchiveError, ArchiveWriter, CompleteArchive, Layer};
-use crate::hashed::{Hashed, hashed_aside};
+use crate::hashed::Hashed;
 use crate::layers::{self, MAX_LAYERS, PACKAGE_LAYERS};
 use crate::model::{Digest, Environment};
 use crate::pack::{CopyError, FORMAT_VERSION, PackFile, PackIndex, write_layer_tar};
 use crate::progress::{Progress, Reported};
-use crate::publish::{Complete, PageCache, Pending};
+use crate::publish::{Complete, PageCache, Pending, Steady};
 use crate::sif::{self, SifArchitecture, SifSpec};
 use crate::source::base::{Base, BaseError};
 use crate::squashfs;
@@ -25,8 +27,8 @@ use crate::store::Store;
 
 /// A result that is whole, and not published yet.
 pub struct Written {
-    /// The manifest's digest for OCI, the file's for a SIF.
-    pub digest: Digest,
+    /// The manifest's digest for OCI, the uuid for a SIF.
+    pub id: String,
     /// The length of the file in bytes.
     pub size: u64,
     /// The file.
@@ -37,13 +39,15 @@ pub struct Written {
 pub fn size(root: &Root<'_>, oci: bool, sif: bool) -> u64 {
     let packs = root.packages.iter().map(|package| &package.file).chain([&root.app]);
     let base = root.base.iter().flat_map(|base| base.base.image.manifest.layers()).map(|layer| layer.size());
-    let layers: u64 = packs.map(|pack| pack.index.layer_size()).chain(base).sum();
-    let squashfs: u64 = root.squashfs_parts().map(|part| part.pack.index.squashfs_size()).sum();
+    let layers: u64 = packs.clone().map(|pack| pack.index.layer_size()).chain(base).sum();
+    let stacked = root.base.iter().flat_map(|base| &base.layers).map(|layer| &layer.pack);
+    let all = packs.chain([&root.singularity]).chain(stacked);
+    let squashfs: u64 = all.map(|pack| pack.index.squashfs_size()).sum();
     [(oci, layers), (sif, squashfs)].into_iter().filter(|(wanted, _)| *wanted).map(|(_, size)| size).sum()
 }
 
 /// Goes up when images change that are made of the same packs.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// A digest of all that the bytes of either format depend on.
 pub fn identity(request: &Request, root: &Root<'_>) -> Result<Digest, BuildError> {
@@ -84,9 +88,7 @@ impl<'a> Outline<'a> {
         shelf: &'a Shelf,
         archive: ArchiveWriter,
     ) -> Self {
-        let packages = environment.packages.iter();
-        let sizes: Vec<_> = packages.map(|package| (package.name(), package.size().unwrap_or(0))).collect();
-        let groups = layers::group(&sizes, budget(base.map_or(0, Base::depth)));
+        let groups = groups(environment, budget(base.map_or(0, Base::depth)));
         let first = match groups.first().map(Vec::as_slice) {
             Some([at]) => Some((*at, shelf.follow(*at))),
             _ => None,
@@ -127,6 +129,13 @@ impl<'a> Outline<'a> {
     }
 }
 
+/// The packages, by their numbers, in at most so many layers.
+fn groups(environment: &Environment, budget: usize) -> Vec<Vec<usize>> {
+    let packages = environment.packages.iter();
+    let sizes: Vec<_> = packages.map(|package| (package.name(), package.size().unwrap_or(0))).collect();
+    layers::group(&sizes, budget)
+}
+
 /// How many layers of packages fit above so many of a base, with the one that only this image has.
 fn budget(depth: usize) -> usize {
     PACKAGE_LAYERS.min(MAX_LAYERS.saturating_sub(depth + 1))
@@ -150,7 +159,7 @@ impl Draft {
         });
         let complete = archive.complete(configuration(root)?, &layers, &request.reference)?;
         let CompleteArchive { digest, size, file } = complete;
-        Ok(Written { digest, size, file })
+        Ok(Written { id: digest.to_string(), size, file })
     }
 }
 
@@ -271,52 +280,99 @@ fn configuration(root: &Root<'_>) -> Result<ImageConfiguration, ArchiveError> {
     Ok(image)
 }
 
-/// Writes the SIF front to back.
-pub fn write_sif(root: &Root<'_>, mut pending: Pending, progress: &dyn Progress) -> Result<Written, BuildError> {
-    let (placed, data_end) = placing::place(root.squashfs_parts(), squashfs::SUPERBLOCK_SIZE)?;
-    let (tree, fragments) = root.merge(&placed)?;
-    let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
-    let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
-    drop(tree);
-    let head = sif::prefix(&SifSpec {
-        architecture: SifArchitecture::from_oci(root.architecture).unwrap_or(SifArchitecture::Amd64),
-        created: root.created,
-        definition: &root.definition,
-        inspect_metadata: &root.inspect_metadata,
-        content_id: content_id(root, &tables).0,
-        squashfs_size: tables.bytes_used,
-    });
-    let file = Reported::new(pending.writer(PageCache::Goes)?, progress);
-    let (written, digest, size) = hashed_aside(file, |out| write_sif_to(&placed, &head, &tables, out));
-    written.map_err(|error| match error {
-        CopyError::Read(error) => error.into(),
-        CopyError::Write(source) | CopyError::Source(source) => BuildError::from(pending.error(source)),
-    })?;
-    Ok(Written { digest, size, file: pending.complete(0o755)? })
+/// A SIF up to the last package. It is written while packages are still packed: its data first, behind the room for all that
+/// stands before it, which is known at the end.
+pub struct SifDraft<'a> {
+    pending: Pending,
+    out: BufWriter<Steady>,
+    placing: Placing<'a>,
 }
 
-fn write_sif_to(
-    placed: &[Placed<'_>],
-    head: &[u8],
-    tables: &squashfs::Tables,
-    out: &mut dyn Write,
-) -> Result<(), CopyError> {
-    out.write_all(head).map_err(CopyError::Write)?;
-    out.write_all(&tables.superblock).map_err(CopyError::Write)?;
-    for one in placed {
-        one.pack.write_squashfs(&one.left_out, out)?;
+impl<'a> SifDraft<'a> {
+    /// Writes what is left of the base's layers, and the packages as their packs are made; none if one of them is not.
+    pub fn draft(
+        environment: &Environment,
+        stack: &'a OnceLock<Option<Stack<'_>>>,
+        shelf: &'a Shelf,
+        pending: Pending,
+        packer: &Packer<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Self>, BuildError> {
+        let mut draft = Self::begin(pending)?;
+        let layers = stack.wait().iter().flat_map(|stack| &stack.layers);
+        for StackedLayer { pack, hidden } in layers {
+            if packer.check().is_err() {
+                return Ok(None);
+            }
+            draft.add(Part { pack, hidden: Some(hidden) }, progress)?;
+        }
+        // The largest first, as in the other format: they are packed first, too.
+        for at in groups(environment, environment.packages.len()).into_iter().flatten() {
+            let Some(pack) = shelf.wait_for(at) else { return Ok(None) };
+            draft.add(Part { pack: &pack.file, hidden: None }, progress)?;
+        }
+        Ok(Some(draft))
     }
-    out.write_all(&tables.tail).map_err(CopyError::Write)?;
-    out.flush().map_err(CopyError::Write)
+
+    fn begin(mut pending: Pending) -> Result<Self, BuildError> {
+        let mut out = BufWriter::with_capacity(1 << 20, pending.writer(PageCache::Goes)?);
+        let placing = Placing::from(squashfs::SUPERBLOCK_SIZE);
+        let data = out.seek(SeekFrom::Start(sif::SQUASHFS_AT as u64 + squashfs::SUPERBLOCK_SIZE));
+        data.map_err(|source| pending.error(source))?;
+        Ok(Self { pending, out, placing })
+    }
+
+    fn add(&mut self, part: Part<'a>, progress: &dyn Progress) -> Result<(), BuildError> {
+        let placed = self.placing.add(part)?;
+        let written = placed.pack.write_squashfs(&placed.left_out, &mut Reported::new(&mut self.out, progress));
+        written.map_err(|error| match error {
+            CopyError::Read(error) => error.into(),
+            CopyError::Write(source) | CopyError::Source(source) => BuildError::from(self.pending.error(source)),
+        })
+    }
+
+    /// Adds what only this image has, the tables, and all that stands before the data.
+    pub fn finish(mut self, root: &'a Root<'_>, progress: &dyn Progress) -> Result<Written, BuildError> {
+        for pack in [&root.app, &root.singularity] {
+            self.add(Part { pack, hidden: None }, progress)?;
+        }
+        let (placed, data_end) = self.placing.placed();
+        let (tree, fragments) = root.merge(placed)?;
+        let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
+        let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
+        drop(tree);
+        let content_id = content_id(root, placed, &tables).0;
+        let head = sif::prefix(&SifSpec {
+            architecture: SifArchitecture::from_oci(root.architecture).unwrap_or(SifArchitecture::Amd64),
+            created: root.created,
+            definition: &root.definition,
+            inspect_metadata: &root.inspect_metadata,
+            content_id,
+            squashfs_size: tables.bytes_used,
+        })?;
+        let Self { pending, mut out, .. } = self;
+        let written = out
+            .write_all(&tables.tail)
+            .and_then(|()| out.rewind())
+            .and_then(|()| [head.as_slice(), &tables.superblock].into_iter().try_for_each(|bytes| out.write_all(bytes)))
+            .and_then(|()| out.flush());
+        written.map_err(|source| pending.error(source))?;
+        let size = sif::SQUASHFS_AT as u64 + data_end + tables.tail.len() as u64;
+        let id = format!("uuid:{}", sif::uuid(&content_id));
+        Ok(Written { id, size, file: pending.complete(0o755)? })
+    }
 }
 
-/// Tells images apart: the tables, and the checksums of all data.
-fn content_id(root: &Root<'_>, tables: &squashfs::Tables) -> Digest {
+/// Tells images apart: the texts, the tables, and the checksums of all data.
+fn content_id(root: &Root<'_>, placed: &[Placed<'_>], tables: &squashfs::Tables) -> Digest {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();
+    for text in [&root.definition, &root.inspect_metadata] {
+        hasher.update(Digest::of(text).0);
+    }
     hasher.update(tables.superblock);
     hasher.update(&tables.tail);
-    let chunks = root.squashfs_parts().flat_map(|part| &part.pack.index.chunks);
+    let chunks = placed.iter().flat_map(|one| &one.pack.index.chunks);
     for chunk in chunks.filter(|chunk| chunk.squashfs_size() > 0) {
         hasher.update(chunk.crc32.to_le_bytes());
         hasher.update(chunk.adler32.to_le_bytes());

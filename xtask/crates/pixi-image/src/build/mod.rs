@@ -16,6 +16,8 @@ mod standing;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread::ScopedJoinHandle;
 
 use rattler_conda_types::Subdir;
 use url::Url;
@@ -39,6 +41,7 @@ use crate::store::Store;
 pub use error::BuildError;
 pub use image::Written;
 
+use image::SifDraft;
 use packing::Packing;
 use packs::PackagePack;
 use shelf::Shelf;
@@ -122,14 +125,28 @@ pub struct Artifact {
     pub format: Format,
     /// Where it stands.
     pub path: PathBuf,
-    /// The manifest's digest for OCI, the file's for a SIF.
-    pub digest: Digest,
+    /// The manifest's digest for OCI, the uuid for a SIF.
+    pub id: String,
     /// The length of the file in bytes.
     pub size: u64,
 }
 
-/// The thread that writes the first part of an OCI archive.
-type Drafting<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Option<image::Draft>, BuildError>>;
+/// The thread that writes the first part of a result.
+type Drafting<'scope, D> = ScopedJoinHandle<'scope, Result<Option<D>, BuildError>>;
+
+/// The results that are begun.
+struct Drafts<'scope, 'a> {
+    oci: Option<Drafting<'scope, image::Draft>>,
+    sif: Option<Drafting<'scope, SifDraft<'a>>>,
+}
+
+impl<'scope, 'a> Drafts<'scope, 'a> {
+    /// Takes note of what is begun now.
+    fn begin(&mut self, oci: Option<Drafting<'scope, image::Draft>>, sif: Option<Drafting<'scope, SifDraft<'a>>>) {
+        self.oci = self.oci.take().or(oci);
+        self.sif = self.sif.take().or(sif);
+    }
+}
 
 /// What a build led to.
 struct Made {
@@ -145,10 +162,10 @@ struct Made {
 pub fn build(request: &Request, store: &Store, progress: &dyn Progress) -> Result<Vec<Artifact>, BuildError> {
     let Made { identity, standing: mut artifacts, written } =
         explained(request, run(request, store, progress, true), store)?;
-    for (format, Written { digest, size, file }) in written {
+    for (format, Written { id, size, file }) in written {
         file.publish()?;
         let Some(path) = request.place(format).cloned() else { continue };
-        let artifact = Artifact { format, path, digest, size };
+        let artifact = Artifact { format, path, id, size };
         standing::note(store, &artifact, identity);
         artifacts.push(artifact);
     }
@@ -204,22 +221,31 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
     }
     let created = root::created(request, &environment);
     let shelf = Shelf::new(environment.packages.len());
+    let stack = OnceLock::new();
     let packer = packs::Packer::new(&environment, &prefix, request.targets(), &compressors, store)?;
     let packing = Packing::new(&packer, &shelf, progress);
     std::thread::scope(|scope| {
         // Layers are decoded one after the other: the packages need not wait for that.
         let stacking = scope.spawn(|| {
-            base.map(|(base, name)| Stack::new(base, name, of_base, &compressors, store, progress)).transpose()
+            // Whoever waits for it must not wait for ever.
+            let _settled = Settled(&stack);
+            let made =
+                base.map(|(base, name)| Stack::new(base, name, of_base, &compressors, store, progress)).transpose()?;
+            stack.get_or_init(|| made);
+            Ok::<_, BuildError>(())
         });
-        let start_draft = |archive| {
+        let start_oci = |archive| {
             // What is followed must be known before the first package is packed.
             let outline = image::Outline::new(&environment, created, base.map(|(base, _)| base), &shelf, archive);
             scope.spawn(|| outline.draft(&packer, store, progress))
         };
+        let start_sif =
+            |pending| scope.spawn(|| SifDraft::draft(&environment, &stack, &shelf, pending, &packer, progress));
         let closing = shelf.closing();
         // What stands is known when all packs are there; where one has to be made, that is not likely.
         let are_there = environment.packages.iter().all(|package| fetch::is_cached(store.root(), package));
-        let mut drafting = archive.take_if(|_| !are_there).map(start_draft);
+        let mut drafts = Drafts { oci: None, sif: None };
+        drafts.begin(archive.take_if(|_| !are_there).map(start_oci), sif.take_if(|_| !are_there).map(start_sif));
         let _ending = packing.ending();
         let workers: Vec<_> = (0..packs::decoders(request.jobs)).map(|_| scope.spawn(|| packing.work())).collect();
         let options = fetch::Options { offline: request.is_offline(), config: &request.config };
@@ -227,12 +253,14 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let archives =
             fetch::packages_as_they_arrive(&environment.packages, store.root(), &options, progress, &arrived)?;
         let plan = packs::Plan::new(&packer, &archives, request.jobs)?;
-        drafting = drafting.or_else(|| archive.take_if(|_| plan.lacks_packs()).map(start_draft));
+        let lacks_packs = plan.lacks_packs();
+        drafts.begin(archive.take_if(|_| lacks_packs).map(start_oci), sif.take_if(|_| lacks_packs).map(start_sif));
         let plan = packing.settle(plan, archives);
-        workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        workers.into_iter().for_each(joined);
         packing.outcome()?;
         drop(closing);
-        let base = stacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        joined(stacking)?;
+        let base = stack.wait().as_ref();
         let packages: Vec<_> = (0..environment.packages.len()).filter_map(|at| shelf.wait_for(at)).collect();
         warn_of_scripts(&environment, &packages, &request.config, progress);
         plan.clashes().for_each(|clash| progress.warn(&clash));
@@ -242,19 +270,20 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
         let find = |format| standing::find(store, format, request.place(format)?, &identity);
         let standing: Vec<_> = [Format::Oci, Format::Sif].into_iter().filter(|_| may_stand).filter_map(find).collect();
         let stands = |format| standing.iter().any(|artifact| artifact.format == format);
-        let drafting = match stands(Format::Oci) {
-            true => None,
-            false => drafting.or_else(|| archive.map(start_draft)),
-        };
-        sif.take_if(|_| stands(Format::Sif));
+        drafts.oci.take_if(|_| stands(Format::Oci));
+        drafts.sif.take_if(|_| stands(Format::Sif));
+        drafts.begin(
+            archive.take_if(|_| !stands(Format::Oci)).map(start_oci),
+            sif.take_if(|_| !stands(Format::Sif)).map(start_sif),
+        );
         for artifact in &standing {
             progress.phase(&format!("Unchanged: {}", artifact.path.display()));
         }
-        if drafting.is_some() || sif.is_some() {
+        if drafts.oci.is_some() || drafts.sif.is_some() {
             progress.phase("Writing the images");
-            progress.expect_written(image::size(&root, drafting.is_some(), sif.is_some()));
+            progress.expect_written(image::size(&root, drafts.oci.is_some(), drafts.sif.is_some()));
         }
-        Ok(Made { identity, standing, written: write_both(request, &root, drafting, sif, progress)? })
+        Ok(Made { identity, standing, written: finish(request, &root, drafts, progress)? })
     })
 }
 
@@ -289,27 +318,41 @@ fn collect_channels(table: &toml::Table, found: &mut Vec<String>) {
     }
 }
 
-/// The archive is ended beside the SIF. Only when both are whole can either appear, so that a failure leaves no pair of
-/// different builds.
-fn write_both(
+/// Both are ended side by side. Only when both are whole can either appear, so that a failure leaves no pair of different
+/// builds.
+fn finish(
     request: &Request,
     root: &root::Root<'_>,
-    drafting: Option<Drafting<'_>>,
-    sif: Option<Pending>,
+    Drafts { oci, sif }: Drafts<'_, '_>,
     progress: &dyn Progress,
 ) -> Result<Vec<(Format, Written)>, BuildError> {
     let (oci, sif) = std::thread::scope(|scope| {
         let oci = scope.spawn(|| {
-            let draft =
-                drafting.map(|drafting| drafting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            let draft = draft.transpose()?.flatten();
+            let draft = oci.map(joined).transpose()?.flatten();
             draft.map(|draft| draft.finish(request, root, progress)).transpose()
         });
-        let sif = sif.map(|pending| image::write_sif(root, pending, progress)).transpose();
-        (oci.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), sif)
+        let sif = sif
+            .map(joined)
+            .transpose()
+            .and_then(|draft| draft.flatten().map(|draft| draft.finish(root, progress)).transpose());
+        (joined(oci), sif)
     });
     let made = [oci?.map(|written| (Format::Oci, written)), sif?.map(|written| (Format::Sif, written))];
     Ok(made.into_iter().flatten().collect())
+}
+
+/// What a thread returned.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Sees to it that there is something to be had when it is dropped: nothing, if that has failed which should have been there.
+struct Settled<'s, 'a>(&'s OnceLock<Option<Stack<'a>>>);
+
+impl Drop for Settled<'_, '_> {
+    fn drop(&mut self) {
+        self.0.get_or_init(|| None);
+    }
 }
 
 /// The base, pulled if need be, and how the image calls it.

@@ -59,10 +59,27 @@ impl Placed<'_> {
     }
 }
 
-/// Places packs one behind the other from `start` on. Also where they end.
-pub fn place<'p>(parts: impl Iterator<Item = Part<'p>>, mut start: u64) -> Result<(Vec<Placed<'p>>, u64), PackError> {
-    let (mut known, mut all) = (Known::new(), Vec::<Placed<'p>>::new());
-    for Part { pack, hidden } in parts {
+/// Places packs one behind the other.
+pub struct Placing<'p> {
+    placed: Vec<Placed<'p>>,
+    known: Known,
+    end: u64,
+}
+
+impl<'p> Placing<'p> {
+    /// Begins at `start` of the squashfs.
+    pub fn from(start: u64) -> Self {
+        Self { placed: Vec::new(), known: Known::new(), end: start }
+    }
+
+    /// The packs so far, and where they end.
+    pub fn placed(&self) -> (&[Placed<'p>], u64) {
+        (&self.placed, self.end)
+    }
+
+    /// Places one more.
+    pub fn add(&mut self, Part { pack, hidden }: Part<'p>) -> Result<&Placed<'p>, PackError> {
+        let start = self.end;
         let mut placed = Placed { pack, left_out: BTreeSet::new(), start, elsewhere: HashMap::new(), gaps: Vec::new() };
         let (mut new, mut again) = (HashMap::<Checks, (u64, Vec<usize>)>::new(), Vec::new());
         let blocks = blocks(pack);
@@ -72,8 +89,8 @@ pub fn place<'p>(parts: impl Iterator<Item = Part<'p>>, mut start: u64) -> Resul
                 continue;
             }
             let checks = checks(pack, &chunks);
-            match (known.get(&checks), new.get(&checks)) {
-                (Some(there), _) if pack.holds_the_same(&chunks, all[there.pack].pack, &there.chunks)? => {
+            match (self.known.get(&checks), new.get(&checks)) {
+                (Some(there), _) if pack.holds_the_same(&chunks, self.placed[there.pack].pack, &there.chunks)? => {
                     placed.elsewhere.insert(relative, there.place);
                     placed.left_out.extend(chunks);
                 }
@@ -97,12 +114,14 @@ pub fn place<'p>(parts: impl Iterator<Item = Part<'p>>, mut start: u64) -> Resul
             placed.elsewhere.insert(relative, placed.place(first));
         }
         for (checks, (relative, chunks)) in new {
-            known.insert(checks, Content { pack: all.len(), chunks, place: placed.place(relative) });
+            let content = Content { pack: self.placed.len(), chunks, place: placed.place(relative) };
+            self.known.insert(checks, content);
         }
-        start += placed.size();
-        all.push(placed);
+        self.end += placed.size();
+        let at = self.placed.len();
+        self.placed.push(placed);
+        Ok(&self.placed[at])
     }
-    Ok((all, start))
 }
 
 /// The chunks of a pack that are in the squashfs, by where they begin in the pack's bytes.
@@ -180,6 +199,14 @@ mod tests {
         read(pack, &alone, &|relative| relative)
     }
 
+    fn place<'p>(parts: impl Iterator<Item = Part<'p>>, start: u64) -> Placing<'p> {
+        let mut placing = Placing::from(start);
+        for part in parts {
+            placing.add(part).unwrap();
+        }
+        placing
+    }
+
     fn written(placed: &[Placed<'_>], end: u64) -> Vec<u8> {
         let mut bytes = vec![0; 1000];
         placed.iter().for_each(|one| one.pack.write_squashfs(&one.left_out, &mut bytes).unwrap());
@@ -194,9 +221,10 @@ mod tests {
             pack(&[("c", 3), ("d", 2), ("e", 4), ("f", 1), ("g", 5), ("i", 4), ("j", 6)]),
             pack(&[("h", 4)]),
         ];
-        let (placed, end) = place(packs.iter().map(|pack| Part { pack, hidden: None }), 1000).unwrap();
-        let bytes = written(&placed, end);
-        for one in &placed {
+        let placing = place(packs.iter().map(|pack| Part { pack, hidden: None }), 1000);
+        let (placed, end) = placing.placed();
+        let bytes = written(placed, end);
+        for one in placed {
             assert_eq!(read(one.pack, &bytes, &|relative| one.place(relative)), read_alone(one.pack));
         }
         let left_out: Vec<usize> = placed.iter().map(|one| one.left_out.len()).collect();
@@ -210,8 +238,9 @@ mod tests {
         let packs = [pack(&[("a", 1), ("b", 2), ("c", 2)]), pack(&[("d", 1), ("e", 2)])];
         let hidden = BTreeSet::from([0, 1]);
         let parts = [Part { pack: &packs[0], hidden: Some(&hidden) }, Part { pack: &packs[1], hidden: None }];
-        let (placed, end) = place(parts.into_iter(), 1000).unwrap();
-        let bytes = written(&placed, end);
+        let placing = place(parts.into_iter(), 1000);
+        let (placed, end) = placing.placed();
+        let bytes = written(placed, end);
         let found = read(&packs[0], &bytes, &|relative| placed[0].place(relative));
         assert_eq!(found[2], read_alone(&packs[0])[2]);
         let found = read(&packs[1], &bytes, &|relative| placed[1].place(relative));

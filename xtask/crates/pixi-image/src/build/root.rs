@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::packs::{self, PackagePack};
-use super::placing::{Part, Placed};
-use super::stack::{Stack, StackedLayer, insert};
+use super::placing::Placed;
+use super::stack::{Stack, insert};
 use super::{BuildError, Request, architecture};
 use crate::activation::{Activation, ActivationInput, ENTRYPOINT_PATH, FileKind, Files as ImageFiles, Script, Shell};
 use crate::entry::{EntrySink, ImagePath, Mode};
@@ -32,7 +32,7 @@ pub struct Files {
 pub struct Root<'a> {
     /// The name of the environment.
     pub environment: String,
-    pub base: Option<Stack<'a>>,
+    pub base: Option<&'a Stack<'a>>,
     pub packages: Vec<&'a PackagePack>,
     /// Manifest, lock, entrypoint, application files.
     pub app: PackFile,
@@ -54,7 +54,7 @@ impl<'a> Root<'a> {
         request: &Request,
         environment: &Environment,
         files: &Files,
-        base: Option<Stack<'a>>,
+        base: Option<&'a Stack<'a>>,
         packages: Vec<&'a PackagePack>,
         compressors: &Compressors,
         store: &Store,
@@ -62,7 +62,7 @@ impl<'a> Root<'a> {
     ) -> Result<Self, BuildError> {
         let (installed, prefix) = (&Prefix::of_packages(), &Prefix::of_environment(&environment.name));
         let empty = Tree::new(Mode::EXECUTABLE, 0);
-        let base_tree = base.as_ref().map_or(&empty, |base| &base.tree);
+        let base_tree = base.map_or(&empty, |base| &base.tree);
         have_room(base_tree, [installed, prefix])?;
         let workspace = workspace_name(&request.reference);
         let scripts = activation_scripts(&packages, installed, prefix);
@@ -75,12 +75,12 @@ impl<'a> Root<'a> {
             env_vars: captured(&packages, installed, ENV_VARS)
                 .map(|(path, content)| (path.clone(), content.clone()))
                 .collect(),
-            base_env: base_env(base.as_ref()),
+            base_env: base_env(base),
             shell: find_shell(base_tree, &packages, installed, prefix),
         })?;
         warn_of_activation(&activation, progress);
         let created = created(request, environment);
-        let labels = labels(request, environment, base.as_ref(), created);
+        let labels = labels(request, environment, base, created);
 
         let entrypoint = activation.entrypoint();
         let app_input = AppInput {
@@ -94,7 +94,7 @@ impl<'a> Root<'a> {
         let app = packs::temporary(compressors, Targets::Both, "the application files", store, |sink| {
             Ok(app::push(&app_input, sink)?)
         })?;
-        let base_name = base.as_ref().map(|base| base.reference);
+        let base_name = base.map(|base| base.reference);
         let metadata = Metadata { environment, activation: &activation, labels: &labels, base: base_name };
         let singularity = packs::temporary(compressors, Targets::SquashfsOnly, "/.singularity.d", store, |sink| {
             push_singularity(&metadata, base_tree, mtime(created), sink)
@@ -113,14 +113,6 @@ impl<'a> Root<'a> {
             labels,
             created,
         })
-    }
-
-    /// The packs in the order in which they are stacked in a SIF.
-    pub fn squashfs_parts(&self) -> impl Iterator<Item = Part<'_>> {
-        let layers = self.base.iter().flat_map(|base| &base.layers);
-        let layers = layers.map(|StackedLayer { pack, hidden }| Part { pack, hidden: Some(hidden) });
-        let packs = self.packages.iter().map(|package| &package.file).chain([&self.app, &self.singularity]);
-        layers.chain(packs.map(|pack| Part { pack, hidden: None }))
     }
 
     /// The tree of a SIF: all packs merged, which lie where `placed` says, with the packages where they are shown; and the

@@ -1,7 +1,6 @@
 //! Packs on their way to the images: put down in any order, and taken in the order of the layers, while others are made.
 
 use std::collections::BTreeMap;
-use std::io::{Sink, sink};
 use std::sync::mpsc::Receiver;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,7 +19,7 @@ pub struct Shelf {
 struct State {
     is_closed: bool,
     /// What takes the layers of packs that are followed, until these are begun.
-    followers: BTreeMap<usize, Pieces<Sink>>,
+    followers: BTreeMap<usize, Pieces>,
     /// The keys of the packs that were begun so.
     followed: BTreeMap<usize, Digest>,
 }
@@ -60,7 +59,7 @@ impl Shelf {
     /// Where the layer of a pack will arrive while it is made: nothing if it is there already, a part if its making fails.
     pub fn follow(&self, at: usize) -> Receiver<Vec<u8>> {
         let mut state = self.state();
-        let (follower, arriving) = pieces(sink());
+        let (follower, arriving) = pieces();
         if !state.is_closed && self.places[at].get().is_none() {
             state.followers.insert(at, follower);
         }
@@ -68,7 +67,7 @@ impl Shelf {
     }
 
     /// What wants the layer of the pack with that key, which is begun.
-    pub fn follower(&self, at: usize, key: &Digest) -> Option<Pieces<Sink>> {
+    pub fn follower(&self, at: usize, key: &Digest) -> Option<Pieces> {
         let mut state = self.state();
         let follower = state.followers.remove(&at)?;
         state.followed.insert(at, *key);

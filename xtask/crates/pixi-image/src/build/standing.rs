@@ -20,7 +20,7 @@ const KIND: &str = "results";
 struct Published {
     /// Of all that its bytes depend on.
     identity: Digest,
-    digest: Digest,
+    id: String,
     file: Stamp,
 }
 
@@ -39,14 +39,14 @@ pub fn find(store: &Store, format: Format, path: &Path, identity: &Digest) -> Op
     let published: Published = store.note(KIND, &key(format, path)?)?;
     let file = Stamp::of(path)?;
     let same = published.identity == *identity && published.file == file;
-    same.then(|| Artifact { format, path: path.to_owned(), digest: published.digest, size: file.size })
+    same.then(|| Artifact { format, path: path.to_owned(), id: published.id, size: file.size })
 }
 
 /// Notes what was published this moment.
 pub fn note(store: &Store, artifact: &Artifact, identity: Digest) {
     let (Some(key), Some(file)) = (key(artifact.format, &artifact.path), Stamp::of(&artifact.path)) else { return };
     // Without a note the result is only written once more.
-    let _ = store.keep_note(KIND, &key, &Published { identity, digest: artifact.digest, file });
+    let _ = store.keep_note(KIND, &key, &Published { identity, id: artifact.id.clone(), file });
 }
 
 fn key(format: Format, path: &Path) -> Option<Digest> {
@@ -95,12 +95,12 @@ mod tests {
         let store = Store::at(directory.path().join("cache"));
         let path = directory.path().join("image.sif");
         let (identity, other) = (Digest::of(b"this"), Digest::of(b"that"));
-        let artifact = Artifact { format: Format::Sif, path: path.clone(), digest: Digest::of(b"file"), size: 4 };
+        let artifact = Artifact { format: Format::Sif, path: path.clone(), id: "uuid:1".into(), size: 4 };
         std::fs::write(&path, b"file").unwrap();
         assert!(find(&store, Format::Sif, &path, &identity).is_none());
         note(&store, &artifact, identity);
         let found = find(&store, Format::Sif, &path, &identity).unwrap();
-        assert_eq!((found.digest, found.size, found.path), (artifact.digest, 4, path.clone()));
+        assert_eq!((found.id, found.size, found.path), (artifact.id, 4, path.clone()));
         assert!(find(&store, Format::Sif, &path, &other).is_none());
         assert!(find(&store, Format::Oci, &path, &identity).is_none());
         // The same bytes in another file: that it has them is not known.

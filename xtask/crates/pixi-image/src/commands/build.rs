@@ -14,7 +14,7 @@ use super::{cache, interrupt, report};
 
 /// Build the OCI archive and the SIF of one locked environment.
 ///
-/// Prints a line for each result: format, digest, path and bytes, separated by tabs.
+/// Prints a line for each result: format, digest of the OCI manifest or uuid of the SIF, path and bytes, separated by tabs.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true, args = ["oci", "sif"])]
 pub struct Build {
@@ -38,8 +38,8 @@ impl Build {
         let progress = report::progress();
         interrupt::watch(progress.clone())?;
         let built = report::ended(&*progress, build(&request, &store, &*progress))?;
-        for Artifact { format, path, digest, size } in built {
-            report::result(&format!("{}\t{digest}\t{}\t{size}", name(format), path.display()))?;
+        for Artifact { format, path, id, size } in built {
+            report::result(&format!("{}\t{id}\t{}\t{size}", name(format), path.display()))?;
         }
         Ok(ExitCode::SUCCESS)
     }

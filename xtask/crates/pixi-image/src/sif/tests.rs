@@ -27,7 +27,7 @@ fn squashfs() -> Vec<u8> {
 }
 
 fn sif() -> Vec<u8> {
-    [prefix(&spec()), squashfs()].concat()
+    [prefix(&spec()).unwrap(), squashfs()].concat()
 }
 
 /// Where field `at` of descriptor `index` (from 0 on) stands.
@@ -48,7 +48,7 @@ fn the_header_is_what_apptainer_expects() {
     assert_eq!(sif[32..48], *b"SIF_MAGIC\x0001\x0002\0");
     assert_eq!(sif[48..64], *b"\xff\xff\xff\xff\xff\xff\x8f\xff\xbf\xff\xff\xff\xff\xff\xff\xff");
     let numbers: Vec<u64> = (64..128).step_by(8).map(|at| u64_at(&sif, at)).collect();
-    let data_size = 32768 + 3 * 4096 - 4096 + 8192 - 32176;
+    let data_size = 131072 + 8192 - 32176;
     assert_eq!(numbers, [1_700_000_000, 1_700_000_000, 45, 48, 4096, 28080, 32176, data_size]);
     assert_eq!(data_size, sif.len() as u64 - 32176);
     assert!(sif[128..4096].iter().all(|byte| *byte == 0));
@@ -61,7 +61,7 @@ fn the_descriptors_are_what_apptainer_expects() {
     for (index, data_type, offset, size, padding) in [
         (0, 0x4001, 32768, DEFINITION_TEXT.len(), 592),
         (1, 0x4006, 36864, METADATA.len(), 4096 - DEFINITION_TEXT.len()),
-        (2, 0x4004, 40960, 8192, 4096 - METADATA.len()),
+        (2, 0x4004, 131072, 8192, 131072 - 36864 - METADATA.len()),
     ] {
         assert_eq!(u32_at(&sif, field(index, 0)), data_type);
         assert_eq!(sif[field(index, 4)], 1, "in use");
@@ -78,7 +78,7 @@ fn the_descriptors_are_what_apptainer_expects() {
     assert!(sif[field(3, 0)..32768].iter().all(|byte| *byte == 0), "45 free descriptors");
     assert_eq!(sif[32768..][..DEFINITION_TEXT.len()], *DEFINITION_TEXT);
     assert_eq!(sif[36864..][..METADATA.len()], *METADATA);
-    assert_eq!(sif[40960..], squashfs());
+    assert_eq!(sif[131072..], squashfs());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_is_written_is_read_back() {
         [(vec![], vec![]), (vec![b'd'; 4096], vec![b'm'; 4097]), (vec![b'd'; 90_000], vec![1])]
     {
         let spec = SifSpec { definition: &definition, inspect_metadata: &metadata, ..spec() };
-        let sif = [prefix(&spec), squashfs()].concat();
+        let sif = [prefix(&spec).unwrap(), squashfs()].concat();
         let found = descriptors(&mut Cursor::new(&sif)).unwrap();
         let content = |index: usize| &sif[found[index].offset as usize..][..found[index].size as usize];
         assert_eq!(found.len(), 3);
@@ -97,16 +97,25 @@ fn what_is_written_is_read_back() {
         let partition = found[2].partition.as_ref().unwrap();
         assert_eq!((partition.file_system, partition.role, partition.architecture.as_str()), (1, 2, "02"));
         let (offset, size) = find_squashfs(&mut Cursor::new(&sif)).unwrap();
-        assert_eq!((offset % 4096, size), (0, 8192));
+        assert_eq!((offset, size), (131072, 8192));
         assert_eq!(sif[offset as usize..], squashfs());
     }
+}
+
+#[test]
+fn texts_for_which_there_is_no_room_are_refused() {
+    let room = 131072 - 32768 - 4096;
+    let with = |bytes: usize| prefix(&SifSpec { definition: &vec![b'd'; bytes], ..spec() }).map(|bytes| bytes.len());
+    assert_eq!(with(room).unwrap(), 131072);
+    let error = with(room + 1).unwrap_err().to_string();
+    assert!(error.contains(&(room + 1 + METADATA.len()).to_string()) && error.contains("hint: "), "{error}");
 }
 
 #[test]
 fn each_architecture_has_its_own_code() {
     for (name, code) in [("amd64", "02"), ("arm64", "04"), ("ppc64le", "06"), ("s390x", "11"), ("riscv64", "12")] {
         let architecture = SifArchitecture::from_oci(name).unwrap();
-        let bytes = prefix(&SifSpec { architecture, ..spec() });
+        let bytes = prefix(&SifSpec { architecture, ..spec() }).unwrap();
         assert_eq!(text(&bytes[45..48]), code);
         assert_eq!(text(&bytes[field(2, 209)..][..3]), code);
     }
@@ -115,9 +124,10 @@ fn each_architecture_has_its_own_code() {
 
 #[test]
 fn the_same_content_gives_the_same_bytes_and_other_content_another_uuid() {
-    assert_eq!(prefix(&spec()), prefix(&spec()));
+    assert_eq!(prefix(&spec()).unwrap(), prefix(&spec()).unwrap());
     let other = SifSpec { content_id: [1; 32], ..spec() };
-    assert_ne!(prefix(&other)[48..64], prefix(&spec())[48..64]);
+    assert_ne!(prefix(&other).unwrap()[48..64], prefix(&spec()).unwrap()[48..64]);
+    assert_eq!(uuid(&[1; 32]).to_string(), "01010101-0101-8101-8101-010101010101");
 }
 
 #[test]
@@ -163,7 +173,7 @@ fn only_a_plain_squashfs_as_primary_system_partition_will_do() {
     assert!(matches!(find_squashfs(&mut with(field(2, 4), &[0])), Err(SifError::NoSquashfs(_))), "a free descriptor");
     let copy = sif()[field(2, 0)..field(3, 0)].to_vec();
     assert!(matches!(find_squashfs(&mut with(field(3, 0), &copy)), Err(SifError::Damaged(_))), "two of them");
-    for mut wrong in [with(40960, b"x"), with(field(2, 25), &95u64.to_le_bytes())] {
+    for mut wrong in [with(SQUASHFS_AT, b"x"), with(field(2, 25), &95u64.to_le_bytes())] {
         assert!(matches!(find_squashfs(&mut wrong), Err(SifError::Damaged(_))), "not a squashfs");
     }
 }
@@ -174,7 +184,7 @@ proptest! {
     #[test]
     fn no_damage_makes_the_reader_panic_or_point_outside_the_file(
         changes in proptest::collection::vec((prop_oneof![0..128usize, 4096..6000usize], any::<u8>()), 1..20),
-        length in 0..50_000usize,
+        length in 0..140_000usize,
     ) {
         let mut sif = sif();
         for (at, byte) in changes {

@@ -15,12 +15,13 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::build::{self, BuildError, Format, Request};
-use crate::model::Digest;
+use crate::hashed;
 use crate::progress::Progress;
+use crate::sif::SQUASHFS_AT;
 use crate::store::Store;
 
-/// How much of a file is looked at to tell what it is, in bytes. The texts of a SIF lie there.
-const HEAD: u64 = 1 << 18;
+/// How much of a file is looked at to tell what it is, in bytes. The texts of a SIF lie there: its squashfs comes later.
+const HEAD: u64 = SQUASHFS_AT as u64;
 /// How the launch script of every SIF begins.
 const LAUNCH_SCRIPT: &[u8] = b"#!/usr/bin/env run-singularity";
 
@@ -30,7 +31,7 @@ pub struct Same {
     /// Its format.
     pub format: Format,
     /// The manifest's digest for OCI, the file's for a SIF.
-    pub digest: Digest,
+    pub digest: String,
     /// The length of the file in bytes.
     pub size: u64,
 }
@@ -117,7 +118,13 @@ pub fn verify(file: &Path, request: &Request, store: &Store, progress: &dyn Prog
     };
     progress.phase("Comparing");
     match compare(format, &mut theirs, made.file.file()).map_err(fail)? {
-        None => Ok(Same { format, digest: made.digest, size: made.size }),
+        None => {
+            let digest = match format {
+                Format::Oci => made.id,
+                Format::Sif => theirs.rewind().and_then(|()| hashed::all_of(&theirs)).map_err(fail)?.0.to_string(),
+            };
+            Ok(Same { format, digest, size: made.size })
+        }
         Some((byte, difference)) => {
             Err(VerifyError::Different { path: file.to_owned(), byte, difference: Box::new(difference) })
         }

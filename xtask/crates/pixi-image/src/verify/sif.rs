@@ -75,12 +75,10 @@ pub fn explain(theirs: &mut File, ours: &mut File, byte: u64) -> io::Result<Diff
         return damage(theirs, &ours, &mut our_files, byte);
     }
     match Sif::read(theirs) {
-        Ok(another_one) if !has_same_squashfs(&another_one, &ours)? => another(&another_one, &ours, &mut our_files),
-        Ok(another_one) => match texts(&another_one, &ours)? {
-            Some(difference) => Ok(difference),
-            None => damage(theirs, &ours, &mut our_files, byte),
-        },
-        Err(_) => damage(theirs, &ours, &mut our_files, byte),
+        Ok(another_one) if !has_same_squashfs(&another_one, &ours)? || texts(&another_one, &ours)?.is_some() => {
+            another(&another_one, &ours, &mut our_files)
+        }
+        _ => damage(theirs, &ours, &mut our_files, byte),
     }
 }
 

@@ -94,7 +94,7 @@ impl Tree {
             content_id: Digest::of(&squashfs).0,
             squashfs_size: squashfs.len() as u64,
         };
-        std::fs::write(path, [prefix(&spec), squashfs].concat()).unwrap();
+        std::fs::write(path, [prefix(&spec).unwrap(), squashfs].concat()).unwrap();
         path.to_owned()
     }
 }
