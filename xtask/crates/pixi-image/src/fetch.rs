@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::config::Config;
+use crate::hashed;
 use crate::http::{self, Client, Download, Expected, HttpError, Source};
 use crate::model::{Digest, LockedPackage};
 use crate::progress::Progress;
@@ -185,20 +186,9 @@ impl Archive {
 }
 
 fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
-    use sha2::Digest as _;
     let fail = |source| FetchError::Unreadable { package: package.identity(), path: archive.to_owned(), source };
-    let mut file = File::open(archive).map_err(fail)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(fail(error)),
-        }
-    }
-    let (expected, actual) = (package.sha256(), Digest(hasher.finalize().into()));
+    let (actual, _) = File::open(archive).and_then(hashed::all_of).map_err(fail)?;
+    let expected = package.sha256();
     if expected != actual {
         return Err(FetchError::Damaged { package: package.identity(), path: archive.to_owned(), expected, actual });
     }

@@ -41,6 +41,13 @@ impl<W: Write> Write for Hashed<W> {
 /// The SHA-256 of all that `from` has, and how many bytes that are.
 pub fn all_of(mut from: impl Read) -> io::Result<(Digest, u64)> {
     let mut all = Hashed::new(io::sink());
-    io::copy(&mut from, &mut all)?;
-    Ok(all.finish())
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(all.finish()),
+            Ok(read) => all.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

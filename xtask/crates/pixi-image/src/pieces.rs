@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// How many bytes go at once.
-pub const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 20;
 /// How many pieces wait for who takes them.
 const WAITING: usize = 4;
 

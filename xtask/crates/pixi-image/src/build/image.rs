@@ -9,7 +9,7 @@ use oci_spec::image::{Arch, Config, History, ImageConfiguration, MediaType, Os};
 
 use super::packs::{PackagePack, Packer};
 use super::placing::{Part, Placed, Placing};
-use super::root::Root;
+use super::root::{self, Root};
 use super::shelf::Shelf;
 use super::stack::{Stack, StackedLayer};
 use super::{BuildError, Request};
@@ -300,16 +300,13 @@ impl<'a> SifDraft<'a> {
     ) -> Result<Option<Self>, BuildError> {
         let mut draft = Self::begin(pending)?;
         let layers = stack.wait().iter().flat_map(|stack| &stack.layers);
-        for StackedLayer { pack, hidden } in layers {
-            if packer.check().is_err() {
-                return Ok(None);
-            }
-            draft.add(Part { pack, hidden: Some(hidden) }, progress)?;
-        }
+        let layers = layers.map(|StackedLayer { pack, hidden }| Some(Part { pack, hidden: Some(hidden) }));
         // The largest first, as in the other format: they are packed first, too.
-        for at in groups(environment, environment.packages.len()).into_iter().flatten() {
-            let Some(pack) = shelf.wait_for(at) else { return Ok(None) };
-            draft.add(Part { pack: &pack.file, hidden: None }, progress)?;
+        let order = groups(environment, environment.packages.len()).into_iter().flatten();
+        let packages = order.map(|at| Some(Part { pack: &shelf.wait_for(at)?.file, hidden: None }));
+        for part in layers.chain(packages) {
+            let Some(part) = part.filter(|_| packer.check().is_ok()) else { return Ok(None) };
+            draft.add(part, progress)?;
         }
         Ok(Some(draft))
     }
@@ -338,8 +335,7 @@ impl<'a> SifDraft<'a> {
         }
         let (placed, data_end) = self.placing.placed();
         let (tree, fragments) = root.merge(placed)?;
-        let mtime = u32::try_from(root.created.max(0)).unwrap_or(u32::MAX);
-        let tables = squashfs::tables(&tree, &fragments, data_end, mtime)?;
+        let tables = squashfs::tables(&tree, &fragments, data_end, root::mtime(root.created))?;
         drop(tree);
         let content_id = content_id(root, placed, &tables).0;
         let head = sif::prefix(&SifSpec {

@@ -289,7 +289,8 @@ pub fn created(request: &Request, environment: &Environment) -> i64 {
     request.created.unwrap_or_else(|| times.map(|time| time.timestamp()).max().unwrap_or(0))
 }
 
-fn mtime(created: i64) -> u32 {
+/// The same as files have it.
+pub fn mtime(created: i64) -> u32 {
     u32::try_from(created.max(0)).unwrap_or(u32::MAX)
 }
 
