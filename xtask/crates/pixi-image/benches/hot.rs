@@ -14,6 +14,7 @@ use packages::{Format, Member, Package};
 use pixi_image::entry::{Entry, EntrySink, ImagePath, Mode};
 use pixi_image::model::Prefix;
 use pixi_image::pack::{Compressors, LEVEL, PackWriter, Targets, Use};
+use pixi_image::publish::Readable;
 use pixi_image::source::conda::{read_index, stream};
 use pixi_image::source::placement::Placement;
 use pixi_image::source::prefix::{replace_binary, replace_text};
@@ -104,11 +105,11 @@ fn with_package(bencher: Bencher, work: impl Fn(&dyn Fn(&mut dyn EntrySink)) + S
     let directory = tempfile::tempdir().unwrap();
     let built = python_like().write(directory.path(), Format::Conda);
     let (prefix, moved, shared) = (Prefix::of_packages(), BTreeMap::new(), BTreeSet::new());
-    let index = read_index(&built.archive).unwrap();
+    let index = read_index(&Readable::at(&built.archive)).unwrap();
     bencher.counter(BytesCount::new(BYTES)).bench(|| {
         let subdir = Subdir::Linux64;
         let placement = Placement { prefix: &prefix, python: None, subdir, moved: &moved, shared: &shared };
-        work(&|sink| stream(&built.archive, &built.locked, &index, &placement, sink).unwrap());
+        work(&|sink| stream(&Readable::at(&built.archive), &built.locked, &index, &placement, sink).unwrap());
     });
 }
 

@@ -1,7 +1,6 @@
 //! Brings the archives of a locked environment into the cache: in parallel, verified while they are written.
 
 use std::cmp::Reverse;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -12,7 +11,7 @@ use crate::hashed;
 use crate::http::{self, Client, Download, Expected, HttpError, Source};
 use crate::model::{Digest, LockedPackage};
 use crate::progress::Progress;
-use crate::publish::Pending;
+use crate::publish::{Pending, Readable};
 
 /// Downloads at a time, unless the configuration says otherwise.
 const JOBS: usize = 8;
@@ -100,8 +99,8 @@ fn size(bytes: u64, more: bool) -> String {
 /// An archive of the cache.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// Where it stands.
-    pub path: PathBuf,
+    /// The file; one that has just been downloaded may not be visible yet.
+    pub file: Readable,
     /// Whether it was compared with its digest by this process: it has just been downloaded.
     verified: bool,
 }
@@ -141,10 +140,11 @@ pub fn packages_as_they_arrive(
     progress: &dyn Progress,
     arrived: &(dyn Fn(usize, &Archive) + Sync),
 ) -> Result<Vec<Archive>, FetchError> {
+    let place = |package| Readable::at(archive_path(cache, package));
     let mut archives: Vec<_> =
-        packages.iter().map(|package| Archive { path: archive_path(cache, package), verified: false }).collect();
+        packages.iter().map(|package| Archive { file: place(package), verified: false }).collect();
     let (there, mut missing): (Vec<_>, Vec<_>) =
-        (0..packages.len()).partition(|at| is_there(&packages[*at], &archives[*at].path));
+        (0..packages.len()).partition(|at| is_there(&packages[*at], archives[*at].file.place()));
     if missing.is_empty() {
         return Ok(archives);
     }
@@ -165,7 +165,7 @@ pub fn packages_as_they_arrive(
     missing.sort_by_key(|at| Reverse(packages[*at].size()));
     missing.iter().for_each(|at| archives[*at].verified = true);
     there.into_iter().for_each(|at| arrived(at, &archives[at]));
-    let places: Vec<_> = missing.into_iter().map(|at| (&packages[at], at, &archives[at])).collect();
+    let places: Vec<_> = missing.into_iter().map(|at| (&packages[at], at, archives[at].file.place())).collect();
     download_all(&places, options.config, progress, arrived)?;
     Ok(archives)
 }
@@ -181,22 +181,23 @@ impl Archive {
     /// Compares it with its digest, unless that was done. What is made of an archive is kept for good, so this comes first:
     /// most archives carry no checksum of their content.
     pub fn verify(&self, package: &LockedPackage) -> Result<(), FetchError> {
-        if self.verified { Ok(()) } else { verify(&self.path, package) }
+        if self.verified { Ok(()) } else { verify(&self.file, package) }
     }
 }
 
-fn verify(archive: &Path, package: &LockedPackage) -> Result<(), FetchError> {
-    let fail = |source| FetchError::Unreadable { package: package.identity(), path: archive.to_owned(), source };
-    let (actual, _) = File::open(archive).and_then(hashed::all_of).map_err(fail)?;
+fn verify(archive: &Readable, package: &LockedPackage) -> Result<(), FetchError> {
+    let path = || archive.place().to_owned();
+    let fail = |source| FetchError::Unreadable { package: package.identity(), path: path(), source };
+    let (actual, _) = archive.open().and_then(hashed::all_of).map_err(fail)?;
     let expected = package.sha256();
     if expected != actual {
-        return Err(FetchError::Damaged { package: package.identity(), path: archive.to_owned(), expected, actual });
+        return Err(FetchError::Damaged { package: package.identity(), path: path(), expected, actual });
     }
     Ok(())
 }
 
 fn download_all(
-    missing: &[(&LockedPackage, usize, &Archive)],
+    missing: &[(&LockedPackage, usize, &Path)],
     config: &Config,
     progress: &dyn Progress,
     arrived: &(dyn Fn(usize, &Archive) + Sync),
@@ -207,12 +208,13 @@ fn download_all(
     std::thread::scope(|scope| {
         for _ in 0..config.downloads.unwrap_or(JOBS).min(MOST_JOBS).min(missing.len()) {
             scope.spawn(|| {
-                while let Some((package, at, archive)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((package, at, place)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    match runtime.block_on(download(&client, package, &archive.path, progress, &stop)) {
-                        Ok(()) => arrived(*at, archive),
+                    let arrived = |archive: &_| arrived(*at, archive);
+                    match runtime.block_on(download(&client, package, place, progress, &stop, &arrived)) {
+                        Ok(()) => {}
                         // The first failure sets the flag, so those that it stopped come later and are dropped.
                         Err(source) if !stop.swap(true, Ordering::Relaxed) => {
                             let error = FetchError::Package { package: package.identity(), source };
@@ -234,10 +236,13 @@ async fn download(
     place: &Path,
     progress: &dyn Progress,
     stop: &AtomicBool,
+    arrived: &dyn Fn(&Archive),
 ) -> Result<(), HttpError> {
     let source = Source::from_url(package.url())?;
     let expected = Expected { sha256: package.sha256(), size: package.size() };
     let mut pending = Pending::create(place).map_err(HttpError::Write)?;
     Download { client, source: &source, expected, progress, stop }.run(&mut pending).await?;
+    // It is read from now on, whenever the disk has it.
+    arrived(&Archive { file: pending.readable().map_err(HttpError::Write)?, verified: true });
     pending.publish(0o644).map_err(HttpError::Write)
 }

@@ -187,7 +187,7 @@ impl<'a> Plan<'a> {
         let mut packages = Vec::with_capacity(archives.len());
         for (package, archive) in environment.packages.iter().zip(archives) {
             archive.verify(package)?;
-            packages.push(Indexed::read(package, &archive.path)?);
+            packages.push(Indexed::read(package, &archive.file)?);
         }
         let paths = |package: &Indexed<'_>| package.installed_paths(python.as_ref());
         let installed = packages.iter().map(paths).collect::<Result<Vec<_>, _>>()?;
@@ -210,7 +210,7 @@ impl<'a> Plan<'a> {
         for ((package, archive), (moved, shared)) in self.packages.iter().zip(archives).zip(settled) {
             let python = self.python.as_ref();
             let placement = Placement { prefix, python, subdir: environment.subdir, moved, shared };
-            package.stream(&archive.path, &placement, &mut sink)?;
+            package.stream(&archive.file, &placement, &mut sink)?;
         }
         pixis_own_files(request, prefix, &mut sink.unpacker).map_err(write)?;
         sink.unpacker.end_layer().map_err(write)

@@ -1,5 +1,8 @@
 //! The one way by which a file becomes visible: written beside its place, synced, renamed.
 
+mod publisher;
+mod readable;
+
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -10,6 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
+
+pub use publisher::Publisher;
+pub use readable::{Positioned, Readable};
 
 /// How files are named that are not results yet.
 const PREFIX: &str = ".pixi-image-";
@@ -47,6 +53,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Pending {
     file: Unpublished,
     syncing: Option<Syncing>,
+    /// What reads it already.
+    readable: Option<Readable>,
     page_cache: PageCache,
     directory: PathBuf,
     place: PathBuf,
@@ -80,7 +88,7 @@ impl Pending {
         sweep(directory);
         let file = unpublished_in(directory).map_err(fail)?;
         let (directory, place) = (directory.to_owned(), place.to_owned());
-        Ok(Self { file, syncing: None, page_cache: PageCache::Stays, directory, place })
+        Ok(Self { file, syncing: None, readable: None, page_cache: PageCache::Stays, directory, place })
     }
 
     /// The open file.
@@ -90,6 +98,15 @@ impl Pending {
             Unpublished::Nameless(file) => file,
             Unpublished::Named(beside) => beside.file.as_file_mut(),
         }
+    }
+
+    /// The file, for who reads it before it is visible.
+    pub fn readable(&mut self) -> Result<Readable, PublishError> {
+        if let Some(readable) = &self.readable {
+            return Ok(readable.clone());
+        }
+        let file = self.file().try_clone().map_err(|source| self.error(source))?;
+        Ok(self.readable.insert(Readable::on_its_way(file, &self.place)).clone())
     }
 
     /// A way to write something large to the file: the disk takes it while more is written, not all of it at the end.
@@ -124,6 +141,20 @@ impl Pending {
     /// Makes the file visible with permission bits `mode`.
     pub fn publish(self, mode: u32) -> Result<(), PublishError> {
         self.complete(mode)?.publish()
+    }
+
+    fn name(self) -> Result<(), PublishError> {
+        let Self { file, directory, place, readable, .. } = self;
+        let named = match file {
+            #[cfg(target_os = "linux")]
+            Unpublished::Nameless(file) => name(&file, &directory, &place),
+            Unpublished::Named(beside) => beside.rename(&place),
+        };
+        named.map_err(|source| PublishError { path: place, source })?;
+        if let Some(readable) = readable {
+            readable.arrived();
+        }
+        Ok(())
     }
 
     /// Names the place in an error of writing.
@@ -217,13 +248,7 @@ impl Complete {
 
     /// Makes the file visible.
     pub fn publish(self) -> Result<(), PublishError> {
-        let Pending { file, directory, place, .. } = self.0;
-        let named = match file {
-            #[cfg(target_os = "linux")]
-            Unpublished::Nameless(file) => name(&file, &directory, &place),
-            Unpublished::Named(beside) => beside.rename(&place),
-        };
-        named.map_err(|source| PublishError { path: place, source })
+        self.0.name()
     }
 }
 
@@ -343,10 +368,22 @@ fn set_mode(_file: &File, _mode: u32) -> io::Result<()> {
 
 /// Writes a whole small file.
 pub fn write(place: &Path, content: &[u8], mode: u32) -> Result<(), PublishError> {
+    written(place, content)?.publish(mode)
+}
+
+/// Like [`write`], without waiting for the disk: where the machine fails soon after, the file may be cut or empty, which
+/// whoever reads it has to see.
+pub fn write_unsynced(place: &Path, content: &[u8], mode: u32) -> Result<(), PublishError> {
+    let mut pending = written(place, content)?;
+    set_mode(pending.file(), mode).map_err(|source| pending.error(source))?;
+    pending.name()
+}
+
+fn written(place: &Path, content: &[u8]) -> Result<Pending, PublishError> {
     let mut pending = Pending::create(place)?;
     let written = pending.file().write_all(content);
     written.map_err(|source| pending.error(source))?;
-    pending.publish(mode)
+    Ok(pending)
 }
 
 #[cfg(test)]

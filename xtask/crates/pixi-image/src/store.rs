@@ -4,23 +4,25 @@
 //! be locked or can be stale.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::Digest;
-use crate::publish::{self, PublishError};
+use crate::publish::{self, PublishError, Publisher};
 
 /// The root of a cache.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    publisher: Arc<Publisher>,
 }
 
 impl Store {
     /// The cache at `root`.
     pub fn at(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, publisher: Arc::default() }
     }
 
     /// The user's own: `$PIXI_IMAGE_CACHE`, else `pixi-image` in `$XDG_CACHE_HOME` or `~/.cache`; none if there is no home.
@@ -29,7 +31,7 @@ impl Store {
         let root = variable("PIXI_IMAGE_CACHE")
             .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("pixi-image")))
             .or_else(|| variable("HOME").map(|home| home.join(".cache/pixi-image")))?;
-        Some(Self { root })
+        Some(Self::at(root))
     }
 
     /// The directory that holds everything.
@@ -40,6 +42,11 @@ impl Store {
     /// Where a pack stands.
     pub fn pack(&self, key: &Digest) -> PathBuf {
         self.root.join("packs").join(format!("{}.pack", key.hex()))
+    }
+
+    /// What makes packs visible; a build is done when it has finished.
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
     }
 
     /// For files that live only as long as one build.
@@ -60,7 +67,7 @@ impl Store {
         let mut bytes = rmp_serde::to_vec_named(note)
             .map_err(|error| PublishError { path: path.clone(), source: std::io::Error::other(error) })?;
         bytes.extend(libdeflater::crc32(&bytes).to_le_bytes());
-        publish::write(&path, &bytes, 0o644)
+        publish::write_unsynced(&path, &bytes, 0o644)
     }
 
     fn note_path(&self, kind: &str, key: &Digest) -> PathBuf {

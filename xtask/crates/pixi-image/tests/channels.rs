@@ -242,7 +242,7 @@ fn each_mirror_is_asked_before_it_is_given_up_and_wrong_bytes_of_one_are_never_u
         broken.set(path, vec![bad]);
         for (others, mirrors) in [&[&broken, &good][..], &[&broken, &empty, &good]].iter().enumerate() {
             let archives = fetch(&format!("cache{number}{others}"), mirrors).unwrap();
-            assert_eq!(fs::read(&archives[0].path).unwrap(), right, "{number}");
+            assert_eq!(fs::read(archives[0].file.place()).unwrap(), right, "{number}");
         }
     }
     good.set(path, vec![Answer::Bytes(wrong.clone())]);
@@ -540,7 +540,7 @@ fn a_channel_in_a_directory_is_locked_and_fetched() {
     succeeds(&mut by_url.lock());
     let archives = fetch::packages(&by_url.packages(), &by_url.path("cache"), &Options::default(), &Silent).unwrap();
     for (package, archive) in by_url.packages().iter().zip(archives) {
-        assert_eq!(Digest::of(&fs::read(archive.path).unwrap()), package.sha256());
+        assert_eq!(Digest::of(&fs::read(archive.file.place()).unwrap()), package.sha256());
     }
 }
 
@@ -558,7 +558,7 @@ fn packages_of_one_name_from_two_channels_are_two_packages() {
         let packages = bench.packages();
         let archives = fetch::packages(&packages, cache.path(), &Options::default(), &Silent).unwrap();
         let at = packages.iter().position(|package| package.name() == "base").unwrap();
-        (packages.len(), fs::read(&archives[at].path).unwrap())
+        (packages.len(), fs::read(archives[at].file.place()).unwrap())
     };
     let first = fetched("/one");
     assert_eq!(fetched("/two"), (3, b"another base".to_vec()));

@@ -14,6 +14,7 @@ use packages::{Built, Content, Format, Member, Node, Package, Tree, append, appe
 use pixi_image::clobber::{self, ClobberError, ClobberPlan};
 use pixi_image::entry::{EntryKind, ImagePath};
 use pixi_image::model::{Environment, LockedPackage, Prefix};
+use pixi_image::publish::Readable;
 use pixi_image::source::conda::{CondaError, MAX_PATCHED, PackageIndex, Problem};
 use pixi_image::source::conda::{read_index, stream};
 use pixi_image::source::placement::{GENERATED_MTIME, Placement};
@@ -223,7 +224,7 @@ fn placement<'a>(
 }
 
 fn plan(built: &[Built], python: Option<&Python>) -> Result<(Vec<PackageIndex>, ClobberPlan), ClobberError> {
-    let indexes: Vec<_> = built.iter().map(|built| read_index(&built.archive).unwrap()).collect();
+    let indexes: Vec<_> = built.iter().map(|built| read_index(&Readable::at(&built.archive)).unwrap()).collect();
     let paths: Vec<_> = built
         .iter()
         .zip(&indexes)
@@ -241,7 +242,7 @@ fn install_by_streaming(built: &[Built]) -> (Tree, ClobberPlan) {
     for ((built, index), moved) in built.iter().zip(&indexes).zip(&plan.moved) {
         let prefix = prefix();
         let placement = placement(&prefix, python.as_ref(), moved);
-        stream(&built.archive, &built.locked, index, &placement, &mut tree).unwrap();
+        stream(&Readable::at(&built.archive), &built.locked, index, &placement, &mut tree).unwrap();
         tree.next_package();
     }
     (tree, plan)
@@ -450,9 +451,11 @@ fn a_script_to_run_after_linking_is_seen_and_kept_as_a_file() {
     let package = Package::new("scripted", [Member::file("bin/.scripted-post-link.sh", "rm -rf /").executable()]);
     let directory = tempfile::tempdir().unwrap();
     let built = package.write(directory.path(), Format::Conda);
-    assert!(read_index(&built.archive).unwrap().has_post_link_script);
+    assert!(read_index(&Readable::at(&built.archive)).unwrap().has_post_link_script);
     assert!(
-        !read_index(&native_package().write(directory.path(), Format::Conda).archive).unwrap().has_post_link_script
+        !read_index(&Readable::at(&native_package().write(directory.path(), Format::Conda).archive))
+            .unwrap()
+            .has_post_link_script
     );
 }
 
@@ -461,17 +464,17 @@ fn the_index_of_a_tar_bz2_is_read_without_the_files_behind_it() {
     let package = Package::new("big", [Member::file("share/big", noise(4_000_000))]);
     let directory = tempfile::tempdir().unwrap();
     let built = package.write(directory.path(), Format::TarBz2);
-    let whole = read_index(&built.archive).unwrap();
+    let whole = read_index(&Readable::at(&built.archive)).unwrap();
     let bytes = fs::read(&built.archive).unwrap();
     fs::write(&built.archive, &bytes[..bytes.len() / 2]).unwrap();
-    assert_eq!(read_index(&built.archive).unwrap(), whole);
+    assert_eq!(read_index(&Readable::at(&built.archive)).unwrap(), whole);
 }
 
 #[test]
 fn an_index_survives_being_cached() {
     let directory = tempfile::tempdir().unwrap();
     for package in [python_package(), noarch_package(), legacy_package()] {
-        let index = read_index(&package.write(directory.path(), Format::TarBz2).archive).unwrap();
+        let index = read_index(&Readable::at(&package.write(directory.path(), Format::TarBz2).archive)).unwrap();
         let bytes = rmp_serde::to_vec(&index).unwrap();
         assert_eq!(rmp_serde::from_slice::<PackageIndex>(&bytes).unwrap(), index);
     }
@@ -482,6 +485,7 @@ fn attempt(package: &Package, bytes: &[u8], directory: &Path) -> Result<Tree, Co
     let archive = directory.join(package.file_name(Format::Conda));
     fs::write(&archive, bytes).unwrap();
     let locked = package.locked(&archive, bytes);
+    let archive = Readable::at(archive);
     let index = read_index(&archive)?;
     let (prefix, moved, mut tree) = (prefix(), BTreeMap::new(), Tree::default());
     stream(&archive, &locked, &index, &placement(&prefix, None, &moved), &mut tree)?;

@@ -60,7 +60,7 @@ impl Bench {
 
     fn fetch(&self) -> Result<Vec<PathBuf>, FetchError> {
         let archives = fetch::packages(&self.packages, self.cache.path(), &Options::default(), &Silent)?;
-        Ok(archives.into_iter().map(|archive| archive.path).collect())
+        Ok(archives.into_iter().map(|archive| archive.file.place().to_owned()).collect())
     }
 
     fn files(&self) -> Vec<String> {
@@ -120,7 +120,8 @@ fn many_archives_come_in_parallel_and_progress_adds_up() {
     let packages = locked(&packages);
     let (cache, count) = (tempfile::tempdir().unwrap(), Count::default());
     let archives = fetch::packages(&packages, cache.path(), &Options::default(), &count).unwrap();
-    for (package, Archive { path, .. }) in packages.iter().zip(&archives) {
+    for (package, Archive { file, .. }) in packages.iter().zip(&archives) {
+        let path = file.place();
         assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256());
         assert!(path.to_string_lossy().ends_with(".tar.bz2"));
     }
@@ -223,7 +224,7 @@ fn files_of_this_machine_are_verified_like_all_others() {
     std::fs::write(&file, b"right").unwrap();
     let url = url::Url::from_file_path(&file).unwrap().to_string();
     let right = fetch::packages(&locked(&[(&url, b"right")]), directory.path(), &Options::default(), &Silent).unwrap();
-    assert_eq!(std::fs::read(&right[0].path).unwrap(), b"right");
+    assert_eq!(std::fs::read(right[0].file.place()).unwrap(), b"right");
     let wrong = fetch::packages(&locked(&[(&url, b"wrong")]), directory.path(), &Options::default(), &Silent);
     assert!(matches!(wrong, Err(FetchError::Package { source: HttpError::WrongDigest { .. }, .. })), "{wrong:?}");
     std::fs::remove_file(&file).unwrap();

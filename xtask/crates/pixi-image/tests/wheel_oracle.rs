@@ -21,6 +21,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use packages::{Node, Tree};
 use pixi_image::entry::ImagePath;
 use pixi_image::model::{Digest, Prefix, WHEEL_INSTALLER};
+use pixi_image::publish::Readable;
 use pixi_image::source::placement::Placement;
 use pixi_image::source::python::Python;
 use pixi_image::source::wheel;
@@ -138,7 +139,7 @@ fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, (Vec<u8>, bo
 /// The files that are made of a wheel here, by their path below the prefix.
 fn ours(pip: &Pip, made: &MadeWheel, prefix: &Prefix) -> BTreeMap<String, (Vec<u8>, bool)> {
     let directory = tempfile::tempdir().unwrap();
-    let archive = made.write(directory.path());
+    let archive = Readable::at(made.write(directory.path()));
     let locked = made.locked("https://example.org/w.whl");
     let (python, moved) = (pip.of_environment(), BTreeMap::new());
     let placement =

@@ -25,6 +25,7 @@ use packages::{Member, Node, Package, Tree};
 use pixi_image::layout::ImageSource;
 use pixi_image::lock;
 use pixi_image::model::{Digest, Prefix};
+use pixi_image::publish::Readable;
 use pixi_image::runner::complete;
 use pixi_image::runner::root::Root;
 use pixi_image::source::placement::{GENERATED_MTIME, Placement};
@@ -321,7 +322,7 @@ fn a_long_prefix_gets_a_shebang_that_the_kernel_reads_and_signatures_stay_files(
     made.files.extend([record("RECORD.jws"), record("RECORD.p7s"), record("INSTALLER").line(Some("x,sha256=x,1"))]);
     made.files.retain(|file| !file.path.ends_with("INSTALLER"));
     made.files.push(File::new("first-1.2.3.dist-info/INSTALLER", "somebody else"));
-    let archive = made.write(directory.path());
+    let archive = Readable::at(made.write(directory.path()));
     let locked = made.locked("https://example.org/w.whl");
     let prefix = Prefix::of_environment(&"long".repeat(40));
     let (python, moved) = (Python::of_version(3, 12, None).unwrap(), BTreeMap::new());

@@ -283,7 +283,9 @@ fn run(request: &Request, store: &Store, progress: &dyn Progress, may_stand: boo
             progress.phase("Writing the images");
             progress.expect_written(image::size(&root, drafts.oci.is_some(), drafts.sif.is_some()));
         }
-        Ok(Made { identity, standing, written: finish(request, &root, drafts, progress)? })
+        let written = finish(request, &root, drafts, progress)?;
+        store.publisher().finish()?;
+        Ok(Made { identity, standing, written })
     })
 }
 

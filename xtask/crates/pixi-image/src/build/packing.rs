@@ -58,7 +58,7 @@ impl<'a> Packing<'a> {
         self.progress.phase(&format!("Packing {} packages", archives.len()));
         self.progress.expect_packages(archives.len());
         // The lock does not know the size of wheels, which are the largest of all.
-        let size = |archive: &Archive| std::fs::metadata(&archive.path).map_or(0, |archive| archive.len());
+        let size = |archive: &Archive| std::fs::metadata(archive.file.place()).map_or(0, |archive| archive.len());
         let mut all: Vec<_> = archives.into_iter().enumerate().collect();
         let mut state = self.state();
         all.sort_by_cached_key(|(at, archive)| (!state.ahead.contains_key(at), Reverse(size(archive))));

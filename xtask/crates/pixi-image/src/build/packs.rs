@@ -112,7 +112,7 @@ impl<'a> Packer<'a> {
             return Ok(ReadIndex { package, verified: false });
         }
         archive.verify(package)?;
-        let package = Indexed::read(package, &archive.path)?;
+        let package = Indexed::read(package, &archive.file)?;
         match &package {
             Indexed::Conda(_, index) => store.keep_note("indexes", &key, index)?,
             Indexed::Wheel(_, index) => store.keep_note("indexes", &key, index)?,
@@ -136,14 +136,14 @@ impl<'a> Packer<'a> {
         }
         let python = self.python.as_ref();
         let placement = Placement { prefix: self.prefix, python, subdir: self.environment.subdir, moved, shared };
-        PackFile::create(&place(self.store, key, self.targets), |out| {
+        PackFile::create(&place(self.store, key, self.targets), self.store.publisher(), |out| {
             let mut writer = writer(out, self.compressors, self.targets);
             if let Some(layer) = layer {
                 writer = writer.with_layer(layer);
             }
             fill(writer, &package.identity(), |sink| {
                 let mut sink = UntilGivenUp { sink, packer: self };
-                Ok(index.package.stream(&archive.path, &placement, &mut sink)?)
+                Ok(index.package.stream(&archive.file, &placement, &mut sink)?)
             })
         })
     }

@@ -110,7 +110,7 @@ fn pack(
         }
     }
     let [_, place] = places;
-    PackFile::create(&place, |out| {
+    PackFile::create(&place, store.publisher(), |out| {
         fill(writer(out, compressors, targets), "the base image", |sink| match targets {
             Targets::NamesOnly => Ok(base.push_names(number, sink)?),
             _ => Ok(base.push_layer(number, sink)?),

@@ -109,9 +109,10 @@ fn add_packages(
         packages.extend(environment.packages.into_iter().map(|package| (package.sha256(), package)));
     }
     let packages: Vec<_> = packages.into_values().collect();
-    for Archive { path, .. } in fetch::packages(&packages, contents.cache, &options, progress)? {
+    for Archive { file, .. } in fetch::packages(&packages, contents.cache, &options, progress)? {
+        let path = file.place();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        origins.insert(format!("{PACKAGES}/{name}"), Origin::File(path));
+        origins.insert(format!("{PACKAGES}/{name}"), Origin::File(path.to_owned()));
     }
     origins.insert(LOCK.to_owned(), Origin::File(path.to_owned()));
     Ok(names)

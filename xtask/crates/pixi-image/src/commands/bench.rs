@@ -90,7 +90,8 @@ impl Floor {
         let options = fetch::Options { offline: true, config: &config };
         let archives = fetch::packages(&environment.packages, self.cache.store()?.root(), &options, &Silent)?;
         let mut work = Work::new();
-        for Archive { path, .. } in &archives {
+        for Archive { file, .. } in &archives {
+            let path = file.place();
             work.package(path).with_context(|| format!("cannot read {}", path.display()))?;
         }
         report::result(&format!("floor\t{}\t{}\t{}", archives.len(), work.raw, work.deflated))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{Chunk, Encoding};
 use super::{FORMAT_VERSION, PackIndex};
-use crate::publish::{PageCache, Pending, PublishError};
+use crate::publish::{PageCache, Pending, PublishError, Publisher, Readable};
 
 const MAGIC: &[u8; 8] = b"pixipack";
 /// Offset of the index, CRC-32 of the index, format version, magic.
@@ -36,9 +36,7 @@ pub enum PackError {
 /// A pack with its index in memory and its chunks on disk.
 #[derive(Debug)]
 pub struct PackFile {
-    path: PathBuf,
-    /// The open file of a pack that has no name.
-    nameless: Option<File>,
+    file: Readable,
     /// The directory of the pack.
     pub index: PackIndex,
 }
@@ -48,23 +46,25 @@ impl PackFile {
     pub fn open(path: &Path) -> Result<Option<Self>, PackError> {
         let fail = |source| PackError::Read { path: path.to_owned(), source };
         match read_index(path) {
-            Ok(index) => Ok(index.map(|index| Self { path: path.to_owned(), nameless: None, index })),
+            Ok(index) => Ok(index.map(|index| Self { file: Readable::at(path), index })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(fail(error)),
         }
     }
 
-    /// Makes a pack at `path`: `fill` writes the chunks and hands back the index. It appears when it is whole.
+    /// Makes a pack at `path`: `fill` writes the chunks and hands back the index. It appears when it is whole and
+    /// `publisher` has published it.
     pub fn create<E: From<PackError>>(
         path: &Path,
+        publisher: &Publisher,
         fill: impl FnOnce(BufWriter<Output<'_>>) -> Result<PackIndex, E>,
     ) -> Result<Self, E> {
         let mut pending = Pending::create(path).map_err(PackError::from)?;
         let index = Output::fill(&mut pending.writer(PageCache::Stays).map_err(PackError::from)?, path, fill)?;
         let ended = write_index(pending.file(), &index);
         ended.map_err(|source| PackError::from(pending.error(source)))?;
-        pending.publish(0o644).map_err(PackError::from)?;
-        Ok(Self { path: path.to_owned(), nameless: None, index })
+        let file = publisher.publish(pending, 0o644).map_err(PackError::from)?;
+        Ok(Self { file, index })
     }
 
     /// Makes a pack that no cache keeps: its file in `directory` has no name and goes when the pack is dropped.
@@ -76,7 +76,7 @@ impl PackFile {
         std::fs::create_dir_all(directory).map_err(fail)?;
         let mut file = tempfile::tempfile_in(directory).map_err(fail)?;
         let index = Output::fill(&mut file, directory, fill)?;
-        Ok(Self { path: directory.to_owned(), nameless: Some(file), index })
+        Ok(Self { file: Readable::on_its_way(file, directory), index })
     }
 
     /// Writes the chunks that are wanted as gzip members, in order.
@@ -104,8 +104,8 @@ impl PackFile {
 
     /// The stored bytes of the chunks at `wanted`, one by one.
     fn chunks(&self, wanted: &[usize]) -> Result<impl Iterator<Item = Result<Vec<u8>, PackError>>, PackError> {
-        let fail = |source| PackError::Read { path: self.path.clone(), source };
-        let mut file = Positioned { file: self.open_again().map_err(fail)?, position: 0 };
+        let fail = |source| PackError::Read { path: self.file.place().to_owned(), source };
+        let mut file = self.file.open().map_err(fail)?;
         let wanted: BTreeSet<usize> = wanted.iter().copied().collect();
         let mut position = 0;
         let places = self.index.chunks.iter().enumerate().filter_map(move |(at, chunk)| {
@@ -114,17 +114,9 @@ impl PackFile {
         });
         Ok(places.map(move |(place, length)| {
             let mut stored = vec![0; length];
-            file.position = place;
-            file.read_exact(&mut stored).map_err(fail)?;
+            file.seek(SeekFrom::Start(place)).and_then(|_| file.read_exact(&mut stored)).map_err(fail)?;
             Ok(stored)
         }))
-    }
-
-    fn open_again(&self) -> io::Result<File> {
-        match &self.nameless {
-            Some(file) => file.try_clone(),
-            None => File::open(&self.path),
-        }
     }
 
     /// Writes what the chunks that are wanted hold of the uncompressed tar stream, in order.
@@ -149,9 +141,8 @@ impl PackFile {
         wanted: impl Fn(usize, &Chunk) -> bool,
         mut write: impl FnMut(&Chunk, &[u8]) -> io::Result<()>,
     ) -> Result<(), CopyError> {
-        let fail = |source| CopyError::Read(PackError::Read { path: self.path.clone(), source });
-        let chunks = Positioned { file: self.open_again().map_err(fail)?, position: 0 };
-        let mut file = BufReader::with_capacity(1 << 20, chunks);
+        let fail = |source| CopyError::Read(PackError::Read { path: self.file.place().to_owned(), source });
+        let mut file = BufReader::with_capacity(1 << 20, self.file.open().map_err(fail)?);
         let mut stored = Vec::new();
         for (at, chunk) in self.index.chunks.iter().enumerate() {
             if !wanted(at, chunk) {
@@ -210,40 +201,6 @@ impl Write for Output<'_> {
     fn flush(&mut self) -> io::Result<()> {
         let flushed = self.file.flush();
         self.note(flushed)
-    }
-}
-
-/// Reads at a position of its own: handles of one open file share theirs, and both formats are written at once.
-struct Positioned {
-    file: File,
-    position: u64,
-}
-
-impl Read for Positioned {
-    #[cfg(unix)]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = std::os::unix::fs::FileExt::read_at(&self.file, buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-
-    #[cfg(windows)]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = std::os::windows::fs::FileExt::seek_read(&self.file, buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for Positioned {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
-        };
-        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.position)
     }
 }
 

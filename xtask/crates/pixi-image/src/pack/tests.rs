@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::entry::{Entry, EntryKind, EntrySink, push_file};
+use crate::publish::Publisher;
 use crate::squashfs::BLOCK_SIZE;
 
 fn path(text: &str) -> ImagePath {
@@ -157,7 +158,9 @@ fn content_that_is_short_or_long_is_an_error() {
 fn a_cached_pack_that_was_cut_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("p.pack");
-    PackFile::create::<PackError>(&place, |_| Ok(PackIndex::default())).unwrap();
+    let publisher = Publisher::default();
+    PackFile::create::<PackError>(&place, &publisher, |_| Ok(PackIndex::default())).unwrap();
+    publisher.finish().unwrap();
     assert!(PackFile::open(&place).unwrap().is_some());
     assert!(PackFile::open(&dir.path().join("none")).unwrap().is_none());
     let bytes = std::fs::read(&place).unwrap();

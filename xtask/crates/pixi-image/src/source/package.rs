@@ -1,13 +1,12 @@
 //! A package of any kind: what planning and installing need of it, whatever its archive is.
 
-use std::path::Path;
-
 use super::conda::{self, CondaError};
 use super::placement::{InstalledPath, Placement};
 use super::python::Python;
 use super::wheel::{self, WheelError, WheelIndex};
 use crate::entry::EntrySink;
 use crate::model::{CondaPackage, LockedPackage, Wheel};
+use crate::publish::Readable;
 
 /// A package that cannot be installed.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +28,7 @@ pub enum Indexed<'a> {
 
 impl<'a> Indexed<'a> {
     /// Reads the index of an archive of the cache, where it is named by its digest: errors name the package instead.
-    pub fn read(package: &'a LockedPackage, archive: &Path) -> Result<Self, PackageError> {
+    pub fn read(package: &'a LockedPackage, archive: &Readable) -> Result<Self, PackageError> {
         match package {
             LockedPackage::Conda(package) => {
                 let named = |error| CondaError { package: package.record.identifier.to_string(), ..error };
@@ -53,7 +52,7 @@ impl<'a> Indexed<'a> {
     /// Decodes the archive once and pushes everything that the package installs.
     pub fn stream(
         &self,
-        archive: &Path,
+        archive: &Readable,
         placement: &Placement<'_>,
         sink: &mut dyn EntrySink,
     ) -> Result<(), PackageError> {

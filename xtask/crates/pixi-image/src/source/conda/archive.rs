@@ -4,12 +4,11 @@
 //! .tar.bz2 holds both in one stream. The format is told by the first bytes, because a cached archive has no telling
 //! name.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{MAX_INFO, MAX_UNPACKED, Problem};
+use crate::publish::{Positioned, Readable};
 
 /// What is read from and what is decoded at a time.
 const BUFFER: usize = 128 << 10;
@@ -31,9 +30,9 @@ pub(super) enum Part {
 }
 
 /// The tar stream that holds `part`.
-pub(super) fn open(path: &Path, part: Part) -> Result<Box<dyn Read>, Problem> {
-    let cannot_open = |error| Problem::Open { path: path.to_owned(), error };
-    let mut file = File::open(path).map_err(cannot_open)?;
+pub(super) fn open(archive: &Readable, part: Part) -> Result<Box<dyn Read>, Problem> {
+    let cannot_open = |error| Problem::Open { path: archive.place().to_owned(), error };
+    let mut file = archive.open().map_err(cannot_open)?;
     let mut magic = Vec::new();
     (&mut file).take(4).read_to_end(&mut magic).map_err(Problem::Read)?;
     file.rewind().map_err(Problem::Read)?;
@@ -47,7 +46,7 @@ pub(super) fn open(path: &Path, part: Part) -> Result<Box<dyn Read>, Problem> {
     }
 }
 
-fn open_conda(file: File, part: Part) -> Result<Box<dyn Read>, Problem> {
+fn open_conda(file: Positioned, part: Part) -> Result<Box<dyn Read>, Problem> {
     let (name, limit) = match part {
         Part::Info => ("info", MAX_INFO),
         Part::Contents => ("pkg", MAX_UNPACKED),
@@ -92,7 +91,7 @@ impl<R: Read> Read for InTurn<R> {
 }
 
 /// Where `<part>-*.tar.zst` lies in the zip archive, which is no more than a table of contents here.
-fn find_part(file: File, part: &'static str) -> Result<(File, u64, u64), Problem> {
+fn find_part(file: Positioned, part: &'static str) -> Result<(Positioned, u64, u64), Problem> {
     let zip_error = |error: zip::result::ZipError| Problem::Read(io::Error::new(io::ErrorKind::InvalidData, error));
     let mut zip = zip::ZipArchive::new(file).map_err(zip_error)?;
     let mut found = Vec::new();

@@ -16,6 +16,7 @@ use super::members::{self, Member, MemberKind};
 use super::{CondaError, GENERATED_MTIME, MAX_INFO_FILE, Problem};
 use crate::entry::ImagePath;
 use crate::model::Digest;
+use crate::publish::Readable;
 
 /// What the `info/` of a package says: enough to tell where all its files go, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,15 +77,15 @@ pub struct Placeholder {
 }
 
 /// Reads the index of a package archive. Of a .tar.bz2 no more is decoded than is needed.
-pub fn read_index(archive: &Path) -> Result<PackageIndex, CondaError> {
+pub fn read_index(archive: &Readable) -> Result<PackageIndex, CondaError> {
     index(archive).map_err(|problem| CondaError {
-        package: archive.file_name().unwrap_or(archive.as_os_str()).to_string_lossy().into_owned(),
-        archive: Some(archive.to_owned()),
+        package: archive.file_name(),
+        archive: Some(archive.place().to_owned()),
         problem: problem.into(),
     })
 }
 
-fn index(archive: &Path) -> Result<PackageIndex, Problem> {
+fn index(archive: &Readable) -> Result<PackageIndex, Problem> {
     let mut info = Info::default();
     members::each(archive::open(archive, Part::Info)?, |member, content| {
         info.take(&member, content)?;

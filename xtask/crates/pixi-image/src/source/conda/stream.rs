@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use rattler_conda_types::package::FileMode;
 use rattler_conda_types::prefix_record::{PathType, PathsEntry};
@@ -16,6 +15,7 @@ use super::record::{path_buf, paths_entry, record, sha256};
 use super::{CondaError, GENERATED_MTIME, IndexedPath, Kind, MAX_PATCHED, PackageIndex, Problem};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::model::{CondaPackage, Digest};
+use crate::publish::Readable;
 use crate::source::placement::{Directories, Placement};
 use crate::source::prefix::{BinaryError, replace_binary, replace_text};
 
@@ -25,7 +25,7 @@ const PIECE: usize = 128 << 10;
 /// Pushes everything that `package` installs: all directories, files in the order of the archive, entry points, the record.
 /// The entries are a function of the archive and the placement alone.
 pub fn stream(
-    archive: &Path,
+    archive: &Readable,
     package: &CondaPackage,
     index: &PackageIndex,
     placement: &Placement<'_>,
@@ -34,7 +34,7 @@ pub fn stream(
     let linked = Linker::new(package, index, placement, sink).and_then(|linker| linker.link(archive));
     linked.map_err(|problem| CondaError {
         package: package.record.identifier.to_string(),
-        archive: Some(archive.to_owned()),
+        archive: Some(archive.place().to_owned()),
         problem: problem.into(),
     })
 }
@@ -105,7 +105,7 @@ impl<'a> Linker<'a> {
         })
     }
 
-    fn link(mut self, archive: &Path) -> Result<(), Problem> {
+    fn link(mut self, archive: &Readable) -> Result<(), Problem> {
         self.directories()?;
         members::each(archive::open(archive, Part::Contents)?, |member, content| {
             self.member(member, content)?;
@@ -247,7 +247,7 @@ impl<'a> Linker<'a> {
     }
 
     /// Reads the archive once more, for the content of hard links that became files of their own.
-    fn deferred_hardlinks(&mut self, archive: &Path) -> Result<(), Problem> {
+    fn deferred_hardlinks(&mut self, archive: &Readable) -> Result<(), Problem> {
         if self.deferred.is_empty() {
             return Ok(());
         }

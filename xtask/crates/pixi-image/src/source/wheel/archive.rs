@@ -1,14 +1,13 @@
 //! The zip archive of a wheel: its members, and the content of each.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
 
 use zip::CompressionMethod;
 use zip::result::ZipError;
 
 use super::{MAX_IN_MEMORY, MAX_MEMBERS, MAX_UNPACKED, Problem};
 use crate::entry::ImagePath;
+use crate::publish::{Positioned, Readable};
 use crate::source::placement::GENERATED_MTIME;
 
 /// What is read from the archive at a time, in bytes.
@@ -20,7 +19,7 @@ const SYMLINK: u32 = 0o120_000;
 
 /// An open archive.
 pub(super) struct Archive {
-    zip: zip::ZipArchive<BufReader<File>>,
+    zip: zip::ZipArchive<BufReader<Positioned>>,
 }
 
 /// A member as the archive's directory describes it.
@@ -44,8 +43,9 @@ fn unreadable(error: ZipError) -> Problem {
 }
 
 impl Archive {
-    pub fn open(path: &Path) -> Result<Self, Problem> {
-        let file = File::open(path).map_err(|error| Problem::Open { path: path.to_owned(), error })?;
+    pub fn open(archive: &Readable) -> Result<Self, Problem> {
+        let fail = |error| Problem::Open { path: archive.place().to_owned(), error };
+        let file = archive.open().map_err(fail)?;
         let zip = zip::ZipArchive::new(BufReader::with_capacity(BUFFER, file)).map_err(unreadable)?;
         Ok(Self { zip })
     }

@@ -1,7 +1,6 @@
 //! What a wheel says about itself in its directory and `*.dist-info`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +8,7 @@ use super::archive::{Archive, Member};
 use super::record::{self, Checksum, Row};
 use super::{Problem, WheelError, metadata};
 use crate::entry::ImagePath;
+use crate::publish::Readable;
 
 /// Signatures of `RECORD`, which it cannot list. They are installed like every file, and mean nothing any more.
 const SIGNATURES: [&[u8]; 2] = [b"RECORD.jws", b"RECORD.p7s"];
@@ -48,16 +48,16 @@ pub struct File {
 }
 
 /// Reads the index of a wheel.
-pub fn read_index(archive: &Path) -> Result<WheelIndex, WheelError> {
+pub fn read_index(archive: &Readable) -> Result<WheelIndex, WheelError> {
     index(archive).map_err(|problem| WheelError {
-        wheel: archive.file_name().unwrap_or(archive.as_os_str()).to_string_lossy().into_owned(),
-        archive: Some(archive.to_owned()),
+        wheel: archive.file_name(),
+        archive: Some(archive.place().to_owned()),
         problem: problem.into(),
     })
 }
 
-fn index(path: &Path) -> Result<WheelIndex, Problem> {
-    let mut archive = Archive::open(path)?;
+fn index(archive: &Readable) -> Result<WheelIndex, Problem> {
+    let mut archive = Archive::open(archive)?;
     let members = archive.members()?;
     let by_path = by_path(&members)?;
     let dist_info = dist_info(&members)?;

@@ -1,7 +1,6 @@
 //! Inflates the files of a wheel once and pushes them.
 
 use std::io::Read;
-use std::path::Path;
 
 use super::archive::Archive;
 use super::places::{Places, Treatment};
@@ -9,6 +8,7 @@ use super::record::{self, Checksum, Hasher, Row};
 use super::{File, MAX_IN_MEMORY, Problem, WheelError, WheelIndex};
 use crate::entry::{Entry, EntryKind, EntrySink, ImagePath, Mode, push_file};
 use crate::model::Wheel;
+use crate::publish::Readable;
 use crate::source::placement::{Directories, GENERATED_MTIME, Placement};
 
 /// What is copied at a time.
@@ -19,7 +19,7 @@ const SHEBANG: &[u8] = b"#!python";
 /// Pushes everything that `wheel` installs: all directories, files in the order of the archive, commands, what installers
 /// write, `RECORD`. The entries are a function of the archive and the placement alone.
 pub fn stream(
-    archive: &Path,
+    archive: &Readable,
     wheel: &Wheel,
     index: &WheelIndex,
     placement: &Placement<'_>,
@@ -30,7 +30,7 @@ pub fn stream(
     });
     installed.map_err(|problem| WheelError {
         wheel: wheel.file_name.clone(),
-        archive: Some(archive.to_owned()),
+        archive: Some(archive.place().to_owned()),
         problem: problem.into(),
     })
 }
@@ -46,7 +46,7 @@ struct Installer<'a> {
 }
 
 impl Installer<'_> {
-    fn install(mut self, archive: &Path, index: &WheelIndex) -> Result<(), Problem> {
+    fn install(mut self, archive: &Readable, index: &WheelIndex) -> Result<(), Problem> {
         self.directories(index)?;
         let mut archive = Archive::open(archive)?;
         for (file, place) in index.files.iter().zip(&self.places.files) {
