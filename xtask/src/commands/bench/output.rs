@@ -92,7 +92,24 @@ fn notes(facts: &Facts) -> Vec<String> {
     let absent = facts.absent.iter().map(|(tool, reason)| format!("{}: not measured: {reason}", tool.name()));
     let has_daemon = facts.runs.keys().any(|way| way.tool().has_daemon());
     let star = "* the work is a daemon's: the CPU time is the whole machine's meanwhile, the memory is not seen";
-    absent.chain(has_daemon.then(|| star.to_owned())).collect()
+    absent.chain(has_daemon.then(|| star.to_owned())).chain(unquiet(facts)).collect()
+}
+
+/// By how much the runs of the floor may differ on a quiet machine. Nothing that it does waits, for a disk or for others, and
+/// it does the same each time.
+const STEADY: f64 = 1.1;
+
+/// That the machine was not quiet, if it shows: of a virtual one no load tells what its neighbours do.
+fn unquiet(facts: &Facts) -> Option<String> {
+    let Spread { least, most, .. } = facts.seconds(Way::Floor)?;
+    (most > STEADY * least).then(|| {
+        format!(
+            "the floor took from {} to {}, for the same work: others use this machine, or what it runs on, and slow down \
+             some ways more than others; measure again when it is quiet",
+            shown(least),
+            shown(most)
+        )
+    })
 }
 
 /// For a terminal.
@@ -251,6 +268,18 @@ mod tests {
         );
         assert!(text.contains("\napptainer: not measured: it is not installed\n* the work is a daemon's"), "{text}");
         assert!(text.contains("<= 256.0 MB") || text.contains("<= 268.4 MB"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_that_is_not_quiet_shows_in_the_floor() {
+        let (mut facts, circumstances) = measured();
+        let floor = |milliseconds| Usage { elapsed: Duration::from_millis(milliseconds), ..Usage::default() };
+        facts.add(Way::Floor, floor(4400));
+        facts.add(Way::Floor, floor(4500));
+        assert!(!text(&facts, &circumstances).contains("quiet"));
+        facts.add(Way::Floor, floor(7000));
+        assert!(text(&facts, &circumstances).contains("\nthe floor took from 4.4 s to 7.0 s, for the same work"));
+        assert!(markdown(&facts, &circumstances).contains("\n- the floor took from 4.4 s to 7.0 s"));
     }
 
     #[test]
