@@ -1,4 +1,5 @@
-//! The one way by which a file becomes visible: written beside its place, synced, renamed.
+//! The one way by which a file becomes visible: written beside its place, synced, renamed. What is read only where a checksum
+//! in it fits need not be synced.
 
 mod publisher;
 mod readable;

@@ -110,9 +110,7 @@ fn add_packages(
     }
     let packages: Vec<_> = packages.into_values().collect();
     for Archive { file, .. } in fetch::packages(&packages, contents.cache, &options, progress)? {
-        let path = file.place();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        origins.insert(format!("{PACKAGES}/{name}"), Origin::File(path.to_owned()));
+        origins.insert(format!("{PACKAGES}/{}", file.file_name()), Origin::File(file.place().to_owned()));
     }
     origins.insert(LOCK.to_owned(), Origin::File(path.to_owned()));
     Ok(names)
